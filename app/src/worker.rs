@@ -1,0 +1,2 @@
+//! The worker that owns the engine.
+fn main() {}

@@ -1,0 +1,5 @@
+//! The `selfrag` command.
+
+fn main() -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Device, tensors, pipelines: the only module that names wgpu.

@@ -1,0 +1,24 @@
+//! Self-RAG (arXiv 2310.11511) on WebGPU.
+//!
+//! A question flows one way through the modules:
+//!
+//! ```text
+//! question → retriever → passages → generator → segments → critique → scores → self_rag (decide, rank) → answer
+//! ```
+//!
+//! The GPU is one layer beneath: `generator`, `retriever` → [`ops`] → [`gpu`] → `shaders/`. Nothing lower names anything higher.
+
+pub mod critique;
+pub mod error;
+pub mod event;
+pub mod generator;
+pub mod gpu;
+pub mod ops;
+pub mod platform;
+pub mod reference;
+pub mod retriever;
+pub mod self_rag;
+pub mod tokenizer;
+pub mod weights;
+
+pub use error::{Error, Result};

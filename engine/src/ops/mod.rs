@@ -1,0 +1,1 @@
+//! Launches kernels: one file per shader.

@@ -1,0 +1,1 @@
+//! The kernels twins in plain loops: one file per shader.
