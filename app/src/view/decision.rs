@@ -37,9 +37,9 @@ fn outcome(decision: &Decision) -> String {
     match (decision.probability, decision.threshold) {
         (Some(p), Some(threshold)) => {
             let sign = if decision.retrieve { ">" } else { "≤" };
-            format!("p(Retrieve) {} {sign} {}: {verdict}", format::score(p), format::score(threshold))
+            format!("p(Retrieve) {p:.3} {sign} threshold {}: {verdict}", format::score(threshold))
         }
-        (Some(p), None) => format!("p(Retrieve) {}: {verdict}", format::score(p)),
+        (Some(p), None) => format!("p(Retrieve) {p:.3}: {verdict}"),
         (None, _) => format!("As set: {verdict}"),
     }
 }

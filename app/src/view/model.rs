@@ -29,7 +29,7 @@ pub(crate) fn ModelPanel(client: Client) -> impl IntoView {
         <Show when=move || !matches!(client.gpu.get(), Gpu::Absent(_))>
             <section class="model" aria-label="Model" data-testid="model">
                 // Rebuilt when the state changes, not with every byte.
-                {move || { kind.track(); untrack(body) }}
+                {move || { kind.get(); untrack(body) }}
             </section>
         </Show>
     }

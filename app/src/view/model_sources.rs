@@ -117,7 +117,7 @@ fn KeptRow(client: Client, model: KeptModel) -> impl IntoView {
     let name = model.name;
     view! {
         <li data-testid="kept-model">
-            <span><b>{name.clone()}</b> <span class="facts">{size}</span></span>
+            <span class="kept-name"><b>{name.clone()}</b><span class="facts">{size}</span></span>
             <button type="button" data-testid="load-kept" aria-label=format!("{action} {name}")
                 on:click=move |_| client.load_kept(load.clone())>{action}</button>
             <button type="button" class="quiet" data-testid="forget" aria-label=format!("Remove {name}")

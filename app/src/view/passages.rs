@@ -60,12 +60,16 @@ fn PassageText(run: Run, number: usize, passage: Passage) -> impl IntoView {
     // A citation opens the passage; the button opens and closes it.
     Effect::new(move || if run.opened.get() == Some(number) { open.set(true) });
     let id = format!("passage-text-{}", number + 1);
+    // What four lines can show needs no button.
+    let long = passage.text.len() > 120;
     view! {
         <blockquote id=id.clone() class="passage" class:open=open data-testid="passage-text">{passage.text}</blockquote>
-        <button
-            type="button" class="link" aria-controls=id aria-expanded=move || open.get().to_string()
-            on:click=move |_| open.update(|open| *open = !*open)
-        >{move || if open.get() { "Less" } else { "Whole passage" }}</button>
+        {long.then(|| view! {
+            <button
+                type="button" class="link" aria-controls=id aria-expanded=move || open.get().to_string()
+                on:click=move |_| open.update(|open| *open = !*open)
+            >{move || if open.get() { "Less" } else { "Whole passage" }}</button>
+        })}
     }
 }
 
