@@ -226,7 +226,10 @@ impl Fetch<'_> {
                 Err(Trouble::Storage(error)) => {
                     // The half-written file would only take up the space that is short.
                     let _ = store.remove(&file.name).await;
-                    self.warn(&format!("Storing {} failed ({error}): it is read from the network each time.", file.name));
+                    self.warn(&format!(
+                        "Storing {} failed ({error}): it is read from the network each time.",
+                        file.name
+                    ));
                 }
             }
         }
@@ -276,7 +279,8 @@ impl Fetch<'_> {
                     if failures >= self.patience.attempts {
                         // What has arrived stays and is continued the next time.
                         out.flush().map_err(Trouble::Storage)?;
-                        let problem = format!("{problem}; {position} of {} bytes are kept, load again to continue", file.bytes);
+                        let problem =
+                            format!("{problem}; {position} of {} bytes are kept, load again to continue", file.bytes);
                         return Err(Trouble::Fatal(Error::Network { url: file.url.clone(), problem }));
                     }
                     self.progress(file, Phase::Retrying, position);

@@ -31,7 +31,8 @@ impl Family {
         // BERT inside a larger model has its own prefix.
         let name = if self == Self::Bert { name.strip_prefix("bert.").unwrap_or(name) } else { name };
         let (module, parameter) = name.rsplit_once('.').filter(|(_, p)| matches!(*p, "weight" | "bias"))?;
-        let find = |table: &[(&str, &'static str)], module: &str| table.iter().find(|row| row.0 == module).map(|row| row.1);
+        let find =
+            |table: &[(&str, &'static str)], module: &str| table.iter().find(|row| row.0 == module).map(|row| row.1);
         if let Some(found) = find(table, module) {
             return Some(format!("{found}.{parameter}"));
         }
@@ -41,7 +42,8 @@ impl Family {
     }
 }
 
-const LLAMA: [(&str, &str); 3] = [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
+const LLAMA: [(&str, &str); 3] =
+    [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
 
 const LLAMA_BLOCK: [(&str, &str); 9] = [
     ("input_layernorm", "attn_norm"),

@@ -59,7 +59,8 @@ impl LlamaConfig {
         let kv_heads = optional("llama.attention.head_count_kv", heads)?;
         let head_dim = optional("llama.attention.key_length", hidden / heads)?;
         let heads = Heads { heads, kv_heads, head_dim };
-        let sound = head_dim > 0 && head_dim.is_multiple_of(2) && head_dim <= 256 && heads.heads.is_multiple_of(kv_heads);
+        let sound =
+            head_dim > 0 && head_dim.is_multiple_of(2) && head_dim <= 256 && heads.heads.is_multiple_of(kv_heads);
         if !sound {
             let problem = format!("{heads:?}: the head size must be even and at most 256, kv_heads a divisor of heads");
             return Err(Error::input(file, "llama.attention", problem));
@@ -79,7 +80,9 @@ impl LlamaConfig {
                 return Err(Error::input(file, "llama.rope.scaling.type", problem));
             }
         };
-        for (key, value) in [("layer_norm_rms_epsilon", norm_eps), ("freq_base", rope_base), ("scaling.factor", rope_divisor)] {
+        for (key, value) in
+            [("layer_norm_rms_epsilon", norm_eps), ("freq_base", rope_base), ("scaling.factor", rope_divisor)]
+        {
             if !(value.is_finite() && value > 0.0) {
                 return Err(Error::input(file, key, format!("{value}, expected a positive number")));
             }

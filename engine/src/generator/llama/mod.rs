@@ -14,7 +14,10 @@ use std::collections::HashSet;
 pub use config::LlamaConfig;
 pub use model::LoadProgress;
 
-use super::{Generator, SeqId, StepOutput, kv_cache::{PAGE, PageTable}};
+use super::{
+    Generator, SeqId, StepOutput,
+    kv_cache::{PAGE, PageTable},
+};
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu, Tensor},
@@ -55,21 +58,21 @@ pub struct Llama {
 #[derive(Debug)]
 struct Scratch {
     rows: usize,
-    x: Tensor,         // (rows, hidden): the residual stream
-    normed: Tensor,    // (rows, hidden)
-    qkv: Tensor,       // (rows, qkv)
-    q: Tensor,         // (rows, q)
-    attended: Tensor,  // (rows, q)
-    gate_up: Tensor,   // (rows, 2 · feed_forward)
-    gated: Tensor,     // (rows, feed_forward)
-    last: Tensor,      // (OUT_ROWS, hidden)
-    logits: Tensor,    // (OUT_ROWS, vocabulary)
-    partials: Buffer,  // (OUT_ROWS, chunks)
-    out: Tensor,       // (OUT_ROWS, 2 + watched)
-    watch: Buffer,     // (watched)
-    picks: Buffer,     // (OUT_ROWS)
-    row_info: Buffer,  // (rows)
-    pages: Buffer,     // (sequences ≤ rows, max_pages)
+    x: Tensor,        // (rows, hidden): the residual stream
+    normed: Tensor,   // (rows, hidden)
+    qkv: Tensor,      // (rows, qkv)
+    q: Tensor,        // (rows, q)
+    attended: Tensor, // (rows, q)
+    gate_up: Tensor,  // (rows, 2 · feed_forward)
+    gated: Tensor,    // (rows, feed_forward)
+    last: Tensor,     // (OUT_ROWS, hidden)
+    logits: Tensor,   // (OUT_ROWS, vocabulary)
+    partials: Buffer, // (OUT_ROWS, chunks)
+    out: Tensor,      // (OUT_ROWS, 2 + watched)
+    watch: Buffer,    // (watched)
+    picks: Buffer,    // (OUT_ROWS)
+    row_info: Buffer, // (rows)
+    pages: Buffer,    // (sequences ≤ rows, max_pages)
     max_pages: usize,
 }
 

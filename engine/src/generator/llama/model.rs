@@ -60,7 +60,8 @@ impl Model {
             let name = |part: &str| format!("blk.{i}.{part}.weight");
             let layer = Layer {
                 attention_norm: vector(gpu, weights, &name("attn_norm")).await?,
-                qkv: Matrix::load(gpu, weights, &[name("attn_q"), name("attn_k"), name("attn_v")], &mut progress).await?,
+                qkv: Matrix::load(gpu, weights, &[name("attn_q"), name("attn_k"), name("attn_v")], &mut progress)
+                    .await?,
                 output: Matrix::load(gpu, weights, &[name("attn_output")], &mut progress).await?,
                 ffn_norm: vector(gpu, weights, &name("ffn_norm")).await?,
                 gate_up: Matrix::load(gpu, weights, &[name("ffn_gate"), name("ffn_up")], &mut progress).await?,
@@ -89,11 +90,8 @@ impl Model {
             angles = Rope::table(positions, config.rope_dims, config.rope_base, Some(&factors));
         }
         let words: Vec<u32> = angles.iter().map(|v| v.to_bits()).collect();
-        let rope = Rope {
-            angles: gpu.upload_words("angles", &words)?,
-            dims: config.rope_dims,
-            half_order: config.half_order,
-        };
+        let rope =
+            Rope { angles: gpu.upload_words("angles", &words)?, dims: config.rope_dims, half_order: config.half_order };
         gpu.flush().await?;
         Ok(Self { embedding, layers, norm, head, rope })
     }
@@ -114,8 +112,7 @@ async fn vector(gpu: &Gpu, weights: &dyn Weights, name: &str) -> Result<Buffer> 
 fn check_shapes(weights: &dyn Weights, config: &LlamaConfig) -> Result<()> {
     let file = weights.name();
     let check = |name: &str, expected: (usize, usize)| {
-        let tensor =
-            weights.tensor(name).ok_or_else(|| Error::input(file, name, "the model has no such tensor"))?;
+        let tensor = weights.tensor(name).ok_or_else(|| Error::input(file, name, "the model has no such tensor"))?;
         if tensor.matrix() == expected && tensor.dtype.checked_row_bytes(expected.1).is_some() {
             Ok(())
         } else {

@@ -94,7 +94,8 @@ pub(super) fn write_q5_1(values: &[f32], block: &mut [u8]) {
 
 /// Steps q in 0..2·half for value ≈ d·(q − half); d goes into the block.
 fn symmetric_steps(values: &[f32], half: u8, block: &mut [u8]) -> [u8; 32] {
-    let largest = values.iter().fold(0.0_f32, |largest, &value| if value.abs() > largest.abs() { value } else { largest });
+    let largest =
+        values.iter().fold(0.0_f32, |largest, &value| if value.abs() > largest.abs() { value } else { largest });
     let d = largest / -f32::from(half);
     let inverse = inverse(d);
     put_f16(block, 0, d);
