@@ -1,5 +1,8 @@
 //! The retriever: question in, passages out.
 
+#[cfg(feature = "cli")]
+pub mod passages;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, platform::LocalFuture};
