@@ -1,7 +1,11 @@
 //! The retriever: question in, passages out.
 
+pub mod files;
+pub mod flat;
+pub mod manifest;
 #[cfg(feature = "cli")]
 pub mod passages;
+pub mod vectors;
 
 use serde::{Deserialize, Serialize};
 
