@@ -60,6 +60,11 @@ impl TopK {
     }
 }
 
+/// Inner product of two vectors of one length.
+pub fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
+    super::vectors::dot(a, b, |x| *x)
+}
+
 /// The `k` rows with the largest inner product with `query`, best first; fewer where there are fewer rows.
 pub fn search(vectors: &Vectors, query: &[f32], k: usize) -> Vec<Scored> {
     assert_eq!(query.len(), vectors.dim(), "a query's length");

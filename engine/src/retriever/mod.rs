@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod flat;
+pub mod hnsw;
 pub mod manifest;
 #[cfg(feature = "cli")]
 pub mod passages;

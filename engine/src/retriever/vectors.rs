@@ -192,7 +192,7 @@ impl Vectors {
 }
 
 /// Sum of products in eight independent sums, which the compiler turns into SIMD.
-fn dot<T>(row: &[T], query: &[f32], to_f32: impl Fn(&T) -> f32) -> f32 {
+pub(super) fn dot<T>(row: &[T], query: &[f32], to_f32: impl Fn(&T) -> f32) -> f32 {
     let mut sums = [0.0f32; 8];
     let (rows, queries) = (row.chunks_exact(8), query.chunks_exact(8));
     let rest: f32 = rows.remainder().iter().zip(queries.remainder()).map(|(x, q)| to_f32(x) * q).sum();
