@@ -1,2 +1,7 @@
-//! The worker that owns the engine.
-fn main() {}
+//! The worker that owns the engine: says hello, then serves requests one after another.
+
+mod protocol;
+
+fn main() {
+    console_error_panic_hook::set_once();
+}
