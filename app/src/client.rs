@@ -203,7 +203,9 @@ impl Client {
             Reply::Gpu(facts) => self.gpu.set(Gpu::Found(facts)),
             Reply::Storage(facts) => self.storage.set(facts),
             Reply::Fetch(FetchEvent::Progress(progress)) => self.model.set(Model::Fetching(progress)),
-            Reply::Fetch(FetchEvent::Warning(message) | FetchEvent::NotKept(message)) => self.notify(NoticeContent::Warning(message)),
+            Reply::Fetch(FetchEvent::Warning(message) | FetchEvent::NotKept(message)) => {
+                self.notify(NoticeContent::Warning(message))
+            }
             Reply::Uploading { bytes, total } => self.model.set(Model::Uploading { bytes, total }),
             Reply::Preparing(what) => self.model.set(Model::Preparing(what)),
             Reply::Ready(facts) => {

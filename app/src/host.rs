@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_util::{
     StreamExt,
-    future::{Abortable, AbortHandle, Either, select},
+    future::{AbortHandle, Abortable, Either, select},
 };
 use selfrag::{
     Error, Result,
@@ -163,7 +163,9 @@ impl Host {
             Source::Kept(folder) => match self.library.kept(folder).await {
                 Some((kept, Some(files))) => Ok(Found { name: kept.name, files, origin: Origin::Storage }),
                 // A download that broke off is continued from where it came.
-                Some((kept, None)) if kept.source.ends_with(".json") => self.manifest(&kept.source, Role::Generator).await,
+                Some((kept, None)) if kept.source.ends_with(".json") => {
+                    self.manifest(&kept.source, Role::Generator).await
+                }
                 Some((kept, None)) if kept.source.starts_with("http") => {
                     let urls: Vec<String> = kept.source.split(' ').map(str::to_owned).collect();
                     let model = RemoteModel::from_urls(&HttpTransport, &urls).await?;

@@ -2,7 +2,10 @@
 
 use selfrag::{
     Result,
-    platform::{Store, opfs::{self, Directory}},
+    platform::{
+        Store,
+        opfs::{self, Directory},
+    },
     weights::{
         kept::{Kept, OpenFiles},
         manifest::harmless_name,

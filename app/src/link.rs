@@ -60,7 +60,8 @@ impl Link {
     /// Sends a request, with picked files beside it.
     pub(crate) fn send(&self, request: &Request, files: &[File]) {
         let json = serde_json::to_string(request).expect("requests are plain data");
-        let message: JsValue = std::iter::once(JsValue::from(json)).chain(files.iter().map(JsValue::from)).collect::<Array>().into();
+        let message: JsValue =
+            std::iter::once(JsValue::from(json)).chain(files.iter().map(JsValue::from)).collect::<Array>().into();
         match &mut *self.early.borrow_mut() {
             Some(early) => early.push(message),
             // Strings and files can always be cloned.

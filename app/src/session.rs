@@ -28,7 +28,12 @@ impl Session {
     }
 
     /// Answers, posting each event as it happens.
-    pub(crate) async fn ask(&mut self, _question: &str, _settings: &Settings, _stopped: &dyn Fn() -> bool) -> Result<()> {
+    pub(crate) async fn ask(
+        &mut self,
+        _question: &str,
+        _settings: &Settings,
+        _stopped: &dyn Fn() -> bool,
+    ) -> Result<()> {
         Err(Error::config("engine", "this build has no generator yet"))
     }
 }

@@ -5,7 +5,11 @@ use std::cmp::Ordering;
 use leptos::prelude::*;
 use selfrag::self_rag::{Answer, Candidate};
 
-use crate::{client::Client, format, run::{Phase, Run}};
+use crate::{
+    client::Client,
+    format,
+    run::{Phase, Run},
+};
 
 /// The answer, or what is known of it while candidates are written.
 #[component]
@@ -85,15 +89,17 @@ fn Ranking(run: Run, answer: Answer) -> impl IntoView {
     let segment = |candidate: &Candidate| candidate.scores.segment.unwrap_or(f32::NEG_INFINITY);
     order.sort_by(|(_, a), (_, b)| segment(b).partial_cmp(&segment(a)).unwrap_or(Ordering::Equal));
     let best = answer.best;
-    let row = move |(number, candidate): (usize, Candidate)| view! {
-        <li class:best=number == best>
-            <a class="number" href=format!("#passage-{}", number + 1) aria-label=format!("Passage {}", number + 1)
-                on:click=move |_| run.opened.set(Some(number))>{number + 1}</a>
-            <span class="ranked-text">{candidate.text}</span>
-            <span class="ranked-score" title="Segment score: sequence + relevance + support + ½ usefulness">
-                {candidate.scores.segment.map_or_else(|| "–".to_owned(), format::score)}
-            </span>
-        </li>
+    let row = move |(number, candidate): (usize, Candidate)| {
+        view! {
+            <li class:best=number == best>
+                <a class="number" href=format!("#passage-{}", number + 1) aria-label=format!("Passage {}", number + 1)
+                    on:click=move |_| run.opened.set(Some(number))>{number + 1}</a>
+                <span class="ranked-text">{candidate.text}</span>
+                <span class="ranked-score" title="Segment score: sequence + relevance + support + ½ usefulness">
+                    {candidate.scores.segment.map_or_else(|| "–".to_owned(), format::score)}
+                </span>
+            </li>
+        }
     };
     view! {
         <details class="ranking">

@@ -3,7 +3,10 @@
 use leptos::{ev::KeyboardEvent, prelude::*};
 
 use super::settings::SettingsPanel;
-use crate::{client::{Client, Gpu}, run::Phase};
+use crate::{
+    client::{Client, Gpu},
+    run::Phase,
+};
 
 /// Questions that the demo's passages answer, and one that needs none.
 const EXAMPLES: [&str; 4] = [

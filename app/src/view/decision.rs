@@ -2,18 +2,23 @@
 
 use leptos::prelude::*;
 
-use crate::{format, run::{Decision, Run}};
+use crate::{
+    format,
+    run::{Decision, Run},
+};
 
 /// One line, once the decision is known.
 #[component]
 pub(crate) fn DecisionLine(run: Run) -> impl IntoView {
-    move || run.decision.get().map(|decision| view! {
+    move || {
+        run.decision.get().map(|decision| view! {
         <div class="decision" data-testid="decision" class:yes=decision.retrieve>
             <h2>"Retrieve?"</h2>
             {decision.probability.map(|probability| view! { <ProbabilityBar probability threshold=decision.threshold/> })}
             <p>{outcome(&decision)}</p>
         </div>
     })
+    }
 }
 
 /// The probability as a bar, the threshold as a mark on it.

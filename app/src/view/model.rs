@@ -15,13 +15,18 @@ use crate::{
 pub(crate) fn ModelPanel(client: Client) -> impl IntoView {
     let changing = RwSignal::new(false);
     // A model that starts to load answers the wish for another one.
-    Effect::new(move || if client.model.with(Model::is_loading) { changing.set(false) });
+    Effect::new(move || {
+        if client.model.with(Model::is_loading) {
+            changing.set(false)
+        }
+    });
     let body = move || match client.model.get() {
         Model::None => view! { <Sources client/> }.into_any(),
         Model::Ready(facts) => view! {
             <Ready facts changing/>
             <Show when=move || changing.get()><Sources client/></Show>
-        }.into_any(),
+        }
+        .into_any(),
         _ => view! { <Loading client/> }.into_any(),
     };
     let kind = Memo::new(move |_| client.model.with(|model| (model.is_loading(), model.clone_if_settled())));

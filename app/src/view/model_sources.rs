@@ -3,7 +3,11 @@
 use leptos::prelude::*;
 use web_sys::{DragEvent, File, FileList, HtmlInputElement};
 
-use crate::{client::Client, format, protocol::{KeptModel, StorageFacts}};
+use crate::{
+    client::Client,
+    format,
+    protocol::{KeptModel, StorageFacts},
+};
 
 /// All of them.
 #[component]
@@ -128,7 +132,9 @@ fn KeptRow(client: Client, model: KeptModel) -> impl IntoView {
 
 fn space(storage: &StorageFacts) -> String {
     match (&storage.refused, storage.usage, storage.quota) {
-        (Some(reason), ..) => format!("This browser refuses to store files ({reason}): models are read from the network."),
+        (Some(reason), ..) => {
+            format!("This browser refuses to store files ({reason}): models are read from the network.")
+        }
         (None, Some(usage), Some(quota)) => format!("{} of {} used", format::bytes(usage), format::bytes(quota)),
         _ => String::new(),
     }
@@ -138,4 +144,3 @@ fn gguf_files(list: Option<FileList>) -> Vec<File> {
     let Some(list) = list else { return Vec::new() };
     (0..list.length()).filter_map(|i| list.get(i)).collect()
 }
-

@@ -20,7 +20,9 @@ fn explain(kind: FailureKind) -> (&'static str, &'static str) {
             "The browser has WebGPU but offers no GPU. Update the graphics driver, switch on hardware acceleration in the browser's \
              settings, or try another browser.",
         ),
-        FailureKind::GpuTooSmall => ("This GPU is too small for the model", "Load a smaller model, or one that is quantised further."),
+        FailureKind::GpuTooSmall => {
+            ("This GPU is too small for the model", "Load a smaller model, or one that is quantised further.")
+        }
         FailureKind::GpuMemory => (
             "The GPU's memory is full",
             "Close other tabs that use the GPU, ask for fewer passages, or load a smaller model.",
@@ -30,18 +32,23 @@ fn explain(kind: FailureKind) -> (&'static str, &'static str) {
             "This GPU cannot run the model",
             "The browser or its graphics driver failed a check. Update both, or try another browser.",
         ),
-        FailureKind::Network => (
-            "The download broke off",
-            "Check the connection and load again: it continues where it stopped.",
-        ),
-        FailureKind::Input => ("A file is not what it should be", "Load again; if it stays so, the file itself is damaged."),
+        FailureKind::Network => {
+            ("The download broke off", "Check the connection and load again: it continues where it stopped.")
+        }
+        FailureKind::Input => {
+            ("A file is not what it should be", "Load again; if it stays so, the file itself is damaged.")
+        }
         FailureKind::Storage => (
             "The browser's storage refused",
             "Free some space or leave the private window. What could be read is still usable.",
         ),
-        FailureKind::Question => ("The question could not be answered", "Shorten the question, or ask for fewer or shorter passages."),
+        FailureKind::Question => {
+            ("The question could not be answered", "Shorten the question, or ask for fewer or shorter passages.")
+        }
         FailureKind::Stopped => ("Stopped", ""),
-        FailureKind::Worker => ("The engine stopped", "Reload the page. If it happens again, this is a mistake of ours."),
+        FailureKind::Worker => {
+            ("The engine stopped", "Reload the page. If it happens again, this is a mistake of ours.")
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use leptos::prelude::*;
 use selfrag::{critique::Scores, retriever::Passage};
 
 use super::meter::ScoreBar;
-use crate::{format, run::{CandidateState, Run}};
+use crate::{
+    format,
+    run::{CandidateState, Run},
+};
 
 /// A grid of cards in retrieval order.
 #[component]
@@ -58,7 +61,11 @@ fn Card(run: Run, candidate: CandidateState) -> impl IntoView {
 fn PassageText(run: Run, number: usize, passage: Passage) -> impl IntoView {
     let open = RwSignal::new(false);
     // A citation opens the passage; the button opens and closes it.
-    Effect::new(move || if run.opened.get() == Some(number) { open.set(true) });
+    Effect::new(move || {
+        if run.opened.get() == Some(number) {
+            open.set(true)
+        }
+    });
     let id = format!("passage-text-{}", number + 1);
     // What four lines can show needs no button.
     let long = passage.text.len() > 120;

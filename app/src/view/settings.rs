@@ -7,15 +7,17 @@ use crate::protocol::{Mode, Settings};
 /// Mode, threshold, number of passages, length.
 #[component]
 pub(crate) fn SettingsPanel(settings: RwSignal<Settings>) -> impl IntoView {
-    let mode = move |mode: Mode, value: &'static str, label: &'static str| view! {
-        <label class="segment">
-            <input
-                type="radio" name="mode" value=value data-testid=format!("mode-{value}")
-                prop:checked=move || settings.get().mode == mode
-                on:change=move |_| settings.update(|s| s.mode = mode)
-            />
-            <span>{label}</span>
-        </label>
+    let mode = move |mode: Mode, value: &'static str, label: &'static str| {
+        view! {
+            <label class="segment">
+                <input
+                    type="radio" name="mode" value=value data-testid=format!("mode-{value}")
+                    prop:checked=move || settings.get().mode == mode
+                    on:change=move |_| settings.update(|s| s.mode = mode)
+                />
+                <span>{label}</span>
+            </label>
+        }
     };
     let adaptive = move || settings.get().mode == Mode::Adaptive;
     let never = move || settings.get().mode == Mode::Never;

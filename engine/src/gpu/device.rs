@@ -183,6 +183,24 @@ impl Gpu {
         self.inner.queue.write_buffer(buffer.raw(), offset, bytes);
     }
 
+    /// Copies a range within each of the buffers, after all submitted work.
+    pub fn copy_within<'a>(&self, buffers: impl Iterator<Item = &'a Buffer>, from: u64, to: u64, bytes: u64) {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("copy") };
+        let mut encoder = self.inner.device.create_command_encoder(&descriptor);
+        // WebGPU forbids a copy within one buffer, so the bytes take a detour.
+        let detour = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("copy"),
+            size: bytes,
+            usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        for buffer in buffers {
+            encoder.copy_buffer_to_buffer(buffer.raw(), from, &detour, 0, bytes);
+            encoder.copy_buffer_to_buffer(&detour, 0, buffer.raw(), to, bytes);
+        }
+        self.inner.queue.submit([encoder.finish()]);
+    }
+
     /// Hands written data to the device and, natively, waits for it, so that staging memory stays bounded during a load.
     pub async fn flush(&self) -> Result<()> {
         self.inner.queue.submit([]);

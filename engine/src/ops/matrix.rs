@@ -3,7 +3,7 @@
 use super::pack::{pack_rows, packed_words};
 use crate::{
     Error, Result,
-    gpu::{Buffer, Gpu},
+    gpu::{Buffer, Gpu, Tensor},
     weights::{DType, TensorInfo, Weights},
 };
 
@@ -83,6 +83,18 @@ impl Matrix {
             matrix.push(part);
         }
         Ok(matrix)
+    }
+
+    /// A tensor's rows as a table, without a copy.
+    pub fn of_tensor(tensor: &Tensor) -> Self {
+        let part = Part {
+            dtype: DType::F32,
+            first_row: 0,
+            rows: tensor.rows,
+            w: tensor.buffer.clone(),
+            s: tensor.buffer.clone(),
+        };
+        Self { rows: tensor.rows, cols: tensor.cols, parts: vec![part] }
     }
 
     /// Bytes on the GPU.

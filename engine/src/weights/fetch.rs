@@ -287,7 +287,8 @@ impl Fetch<'_> {
                     if failures >= self.patience.attempts {
                         // What has arrived stays and is continued the next time.
                         out.flush().map_err(Trouble::Storage)?;
-                        let problem = format!("{problem}; {position} of {} bytes are kept, load again to continue", file.bytes);
+                        let problem =
+                            format!("{problem}; {position} of {} bytes are kept, load again to continue", file.bytes);
                         return Err(Trouble::Fatal(Error::Network { url: file.url.clone(), problem }));
                     }
                     self.progress(file, Phase::Retrying, position);

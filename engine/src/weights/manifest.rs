@@ -68,7 +68,11 @@ impl Manifest {
     /// Reads and checks a manifest; `url` is used in messages.
     pub fn parse(url: &str, json: &[u8]) -> Result<Self> {
         if json.len() > MAX_MANIFEST_BYTES {
-            return Err(Error::input(url, "size", format!("{} bytes, at most {MAX_MANIFEST_BYTES} expected", json.len())));
+            return Err(Error::input(
+                url,
+                "size",
+                format!("{} bytes, at most {MAX_MANIFEST_BYTES} expected", json.len()),
+            ));
         }
         let manifest: Self = serde_json::from_slice(json).map_err(|e| {
             Error::input(url, format!("line {} column {}", e.line(), e.column()), format!("not a model manifest: {e}"))
@@ -154,7 +158,9 @@ mod tests {
     use super::*;
 
     fn json(url: &str, bytes: &str, sha256: &str) -> String {
-        format!(r#"{{"format":1,"name":"Demo","files":[{{"url":{url:?},"bytes":{bytes},"sha256":{sha256:?},"role":"generator"}}]}}"#)
+        format!(
+            r#"{{"format":1,"name":"Demo","files":[{{"url":{url:?},"bytes":{bytes},"sha256":{sha256:?},"role":"generator"}}]}}"#
+        )
     }
 
     fn problem(json: &str) -> String {

@@ -86,7 +86,11 @@ impl HttpSource {
             filled += n;
         }
         if filled < len {
-            return Err(Refusal::new(&self.url, true, format!("the connection ended after {filled} of {len} bytes at {offset}")));
+            return Err(Refusal::new(
+                &self.url,
+                true,
+                format!("the connection ended after {filled} of {len} bytes at {offset}"),
+            ));
         }
         Ok(bytes)
     }
@@ -172,7 +176,8 @@ impl HttpBody {
             request.headers().set("Range", &format!("bytes={from}-{last}")).map_err(unusable)?;
         }
         // From here on dropping `body`, on any path, aborts the request.
-        let mut body = Self { url: url.to_owned(), status: 0, start: 0, total: None, reader: None, request: controller };
+        let mut body =
+            Self { url: url.to_owned(), status: 0, start: 0, total: None, reader: None, request: controller };
         let response = body.wait(JsFuture::from(fetch(&request))).await?;
         let response: Response = response.unchecked_into();
         body.status = response.status();

@@ -202,7 +202,8 @@ fn a_cut_connection_is_continued_where_it_broke() {
 
 #[test]
 fn a_download_given_up_is_continued_the_next_time() {
-    let (network, store) = (network(&[Fault::CutAfter(40), Fault::Refuse, Fault::Refuse, Fault::Refuse]), Memory::default());
+    let (network, store) =
+        (network(&[Fault::CutAfter(40), Fault::Refuse, Fault::Refuse, Fault::Refuse]), Memory::default());
     let message = fetch(&network, Some(&store), &model()).0.unwrap_err().to_string();
     assert!(message.contains("40 of 100 bytes are kept"), "{message}");
     assert_eq!(store.files.borrow()["a.gguf"].len(), 40);
