@@ -1,7 +1,10 @@
 //! The page's side of the worker: requests go out, replies become signals.
 
-use leptos::prelude::*;
-use selfrag::weights::fetch::{FetchEvent, Progress};
+use leptos::{prelude::*, task::spawn_local};
+use selfrag::{
+    platform::opfs,
+    weights::fetch::{FetchEvent, Progress},
+};
 use web_sys::File;
 
 use crate::{
@@ -178,6 +181,10 @@ impl Client {
         }
         self.notices.set(Vec::new());
         self.model.set(Model::Preparing("Starting".into()));
+        // Only a window may ask for it, and a refusal changes nothing.
+        spawn_local(async {
+            opfs::persist().await;
+        });
         self.send(request, files);
     }
 
@@ -196,7 +203,9 @@ impl Client {
             Reply::Gpu(facts) => self.gpu.set(Gpu::Found(facts)),
             Reply::Storage(facts) => self.storage.set(facts),
             Reply::Fetch(FetchEvent::Progress(progress)) => self.model.set(Model::Fetching(progress)),
-            Reply::Fetch(FetchEvent::Warning(message)) => self.notify(NoticeContent::Warning(message)),
+            Reply::Fetch(FetchEvent::Warning(message) | FetchEvent::NotKept(message)) => {
+                self.notify(NoticeContent::Warning(message))
+            }
             Reply::Uploading { bytes, total } => self.model.set(Model::Uploading { bytes, total }),
             Reply::Preparing(what) => self.model.set(Model::Preparing(what)),
             Reply::Ready(facts) => {
@@ -209,7 +218,14 @@ impl Client {
             Reply::Stats(stats) => self.run.stats.set(Some(stats)),
             Reply::Done => self.run.phase.set(Phase::Done),
             Reply::Failed(failure) => self.fail(failure),
-            Reply::Lost(message) => self.gpu.set(Gpu::Lost(message)),
+            Reply::Lost(message) => {
+                self.gpu.set(Gpu::Lost(message));
+                self.model.set(Model::Preparing("The GPU was lost; starting again".into()));
+                if self.run.phase.get_untracked() == Phase::Running {
+                    // Asked again by `Ready`.
+                    self.run.start(&self.run.question.get_untracked(), Phase::Waiting);
+                }
+            }
             Reply::Recovered => self.notify(NoticeContent::Good("The GPU is back; the model was loaded again.".into())),
         }
     }

@@ -61,7 +61,7 @@ fn Header(client: Client) -> impl IntoView {
 fn gpu_label(gpu: &Gpu) -> String {
     match gpu {
         Gpu::Unknown => "Looking for a GPU…".into(),
-        Gpu::Found(facts) if facts.software => "Software GPU (slow)".into(),
+        Gpu::Found(facts) if facts.software => "Software GPU".into(),
         Gpu::Found(_) => "GPU ready".into(),
         Gpu::Absent(_) => "No GPU".into(),
         Gpu::Lost(_) => "GPU lost, starting again…".into(),

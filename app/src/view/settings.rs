@@ -34,7 +34,7 @@ pub(crate) fn SettingsPanel(settings: RwSignal<Settings>) -> impl IntoView {
                     </div>
                 </fieldset>
                 <label class="slider" class:off=move || !adaptive()>
-                    <span>"Threshold " <output>{move || format!("{:.2}", settings.get().threshold)}</output></span>
+                    <span>"Threshold " <b>{move || format!("{:.2}", settings.get().threshold)}</b></span>
                     <input
                         type="range" min="0" max="1" step="0.01" data-testid="threshold" disabled=move || !adaptive()
                         prop:value=move || settings.get().threshold.to_string()
@@ -44,7 +44,7 @@ pub(crate) fn SettingsPanel(settings: RwSignal<Settings>) -> impl IntoView {
                     />
                 </label>
                 <label class="slider" class:off=never>
-                    <span>"Passages " <output>{move || settings.get().n_docs}</output></span>
+                    <span>"Passages " <b>{move || settings.get().n_docs}</b></span>
                     <input
                         type="range" min="1" max="10" step="1" data-testid="n-docs" disabled=never
                         prop:value=move || settings.get().n_docs.to_string()
@@ -54,7 +54,7 @@ pub(crate) fn SettingsPanel(settings: RwSignal<Settings>) -> impl IntoView {
                     />
                 </label>
                 <label class="slider">
-                    <span>"Longest answer " <output>{move || settings.get().max_new_tokens}</output> " tokens"</span>
+                    <span>"Longest answer " <b>{move || settings.get().max_new_tokens}</b> " tokens"</span>
                     <input
                         type="range" min="20" max="300" step="10" data-testid="max-tokens"
                         prop:value=move || settings.get().max_new_tokens.to_string()

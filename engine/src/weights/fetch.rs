@@ -23,7 +23,7 @@ use meter::Meter;
 
 use super::{
     kept::{Kept, KeptFile, OpenFiles},
-    manifest::{Manifest, Role, harmless_name, hex, join_url},
+    manifest::{Manifest, ManifestFile, Role, harmless_name, hex, join_url},
 };
 use crate::{
     Error, Result,
@@ -40,6 +40,8 @@ pub enum FetchEvent {
     Progress(Progress),
     /// Something that the user should know, though it goes on.
     Warning(String),
+    /// Why a file is not kept: it is read from the network each time.
+    NotKept(String),
 }
 
 /// How far a download is.
@@ -89,7 +91,7 @@ pub struct RemoteFile {
 pub struct RemoteModel {
     /// Shown to the user.
     pub name: String,
-    /// Where it comes from.
+    /// Where it comes from: the manifest's address, or the files' with spaces between.
     pub source: String,
     /// Licence of the weights, where known.
     pub licence: String,
@@ -98,9 +100,9 @@ pub struct RemoteModel {
 }
 
 impl RemoteModel {
-    /// The files of a manifest that lies at `url`.
-    pub fn from_manifest(url: &str, manifest: &Manifest) -> Self {
-        let file = |file: &super::manifest::ManifestFile| RemoteFile {
+    /// The files of a manifest at `url` that have this role.
+    pub fn from_manifest(url: &str, manifest: &Manifest, role: Role) -> Self {
+        let file = |file: &ManifestFile| RemoteFile {
             name: file.name().to_owned(),
             url: join_url(url, &file.url),
             bytes: file.bytes,
@@ -108,10 +110,21 @@ impl RemoteModel {
             role: file.role,
         };
         Self {
-            name: manifest.name.clone(),
-            source: url.to_owned(),
+            name: match role {
+                Role::Generator => manifest.name.clone(),
+                Role::Encoder => format!("{} (passage encoder)", manifest.name),
+            },
+            source: Self::manifest_source(url, role),
             licence: manifest.licence.clone(),
-            files: manifest.files.iter().map(file).collect(),
+            files: manifest.files.iter().filter(|f| f.role == role).map(file).collect(),
+        }
+    }
+
+    /// The `source` of such a model, known even when the manifest cannot be had.
+    pub fn manifest_source(url: &str, role: Role) -> String {
+        match role {
+            Role::Generator => url.to_owned(),
+            Role::Encoder => format!("{url}#encoder"),
         }
     }
 
@@ -124,12 +137,7 @@ impl RemoteModel {
             files.push(RemoteFile { name, url: url.clone(), bytes, sha256: None, role: Role::Generator });
         }
         let first = files.first().ok_or_else(|| Error::config("url", "an address expected"))?;
-        Ok(Self { name: first.name.clone(), source: first.url.clone(), licence: String::new(), files })
-    }
-
-    /// The folder in browser storage.
-    pub fn folder(&self) -> String {
-        harmless_name(&self.source)
+        Ok(Self { name: first.name.clone(), source: urls.join(" "), licence: String::new(), files })
     }
 
     fn total_bytes(&self) -> u64 {
@@ -200,7 +208,7 @@ impl Fetch<'_> {
     /// Gives up storing, before anything is fetched, when the browser tells that it would not fit.
     async fn check_space(&mut self) -> Result<()> {
         let Some(store) = self.store else {
-            self.warn("This browser refuses to store files: the model is read from the network each time.");
+            self.not_kept("This browser refuses to store files");
             return Ok(());
         };
         let mut missing = 0;
@@ -209,9 +217,11 @@ impl Fetch<'_> {
         }
         if let Some(free) = store.free_bytes().await.filter(|free| *free < missing) {
             let (missing, free) = (missing / 1_000_000, free / 1_000_000);
-            self.warn(&format!(
-                "{missing} MB are needed, but the browser grants only {free} MB: the model is read from the network each time."
-            ));
+            self.not_kept(&format!("{missing} MB are needed, but the browser grants only {free} MB"));
+            self.store = None;
+        } else if let Err(error) = self.kept.write(store).await {
+            // The note is there from the start, so that a broken-off download can be told what it is.
+            self.not_kept(&format!("Storing failed ({error})"));
             self.store = None;
         }
         Ok(())
@@ -226,10 +236,8 @@ impl Fetch<'_> {
                 Err(Trouble::Storage(error)) => {
                     // The half-written file would only take up the space that is short.
                     let _ = store.remove(&file.name).await;
-                    self.warn(&format!(
-                        "Storing {} failed ({error}): it is read from the network each time.",
-                        file.name
-                    ));
+                    self.store = None;
+                    self.not_kept(&format!("Storing {} failed ({error})", file.name));
                 }
             }
         }
@@ -357,6 +365,10 @@ impl Fetch<'_> {
         if let Some(progress) = self.meter.progress(&file.name, phase, position, last) {
             (self.report)(FetchEvent::Progress(progress));
         }
+    }
+
+    fn not_kept(&mut self, why: &str) {
+        (self.report)(FetchEvent::NotKept(format!("{why}: the model is read from the network each time.")));
     }
 
     fn warn(&mut self, message: &str) {

@@ -35,7 +35,7 @@ pub struct KeptFile {
 pub struct Kept {
     /// Shown to the user.
     pub name: String,
-    /// Where it came from: a URL, or "file".
+    /// Where it came from: see [`RemoteModel`](super::fetch::RemoteModel).
     pub source: String,
     /// Licence of the weights, where known.
     #[serde(default)]

@@ -171,7 +171,7 @@ fn fetch(network: &Network, store: Option<&Memory>, model: &RemoteModel) -> (Res
     let patience = Patience { attempts: 3, back_off: Duration::ZERO };
     let mut warnings = Vec::new();
     let mut report = |event| match event {
-        FetchEvent::Warning(message) => warnings.push(message),
+        FetchEvent::Warning(message) | FetchEvent::NotKept(message) => warnings.push(message),
         FetchEvent::Progress(p) => assert!(p.bytes <= p.total, "{p:?}"),
     };
     let result = block_on(async {
