@@ -4,6 +4,32 @@ use std::collections::BTreeMap;
 
 use crate::{Result, platform::LocalFuture};
 
+pub mod gguf;
+pub mod quant;
+mod types;
+
+#[cfg(feature = "cli")]
+pub mod convert;
+#[cfg(feature = "cli")]
+mod folder;
+#[cfg(feature = "cli")]
+mod names;
+#[cfg(feature = "cli")]
+mod open;
+#[cfg(feature = "cli")]
+pub mod peft;
+#[cfg(feature = "cli")]
+mod safetensors;
+#[cfg(feature = "cli")]
+mod stored;
+#[cfg(feature = "cli")]
+mod vocabulary;
+
+pub use gguf::Gguf;
+#[cfg(feature = "cli")]
+pub use open::open;
+pub use types::{MetadataExt, read_values};
+
 /// How a tensor's values are stored. Block formats are ggml's; names as in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
