@@ -1,5 +1,16 @@
 //! The `selfrag` command.
 
+use clap::Parser;
+
+#[derive(Parser)]
+enum Cli {
+    Convert(selfrag::cli::convert::Args),
+    Index(selfrag::cli::index::Args),
+}
+
 fn main() -> anyhow::Result<()> {
-    Ok(())
+    match Cli::parse() {
+        Cli::Convert(args) => selfrag::cli::convert::run(args),
+        Cli::Index(args) => selfrag::cli::index::run(args),
+    }
 }

@@ -1,3 +1,4 @@
 //! The `selfrag` command, one file per subcommand.
 
 pub mod convert;
+pub mod index;
