@@ -8,6 +8,8 @@
 //!
 //! The GPU is one layer beneath: `generator`, `retriever` → [`ops`] → [`gpu`] → `shaders/`. Nothing lower names anything higher.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod critique;
 pub mod error;
 pub mod event;

@@ -1,5 +1,8 @@
 //! The generator: text in, segments out, with the log-probabilities that the critique reads.
 
+pub mod kv_cache;
+pub mod llama;
+
 use crate::{Result, platform::LocalFuture};
 
 /// A sequence in the KV cache.

@@ -1,8 +1,42 @@
 //! Weights from files: one trait over GGUF and Hugging Face folders, so that a model loads the same way from either.
 
+pub mod fetch;
+pub mod kept;
+pub mod manifest;
+
 use std::collections::BTreeMap;
 
 use crate::{Result, platform::LocalFuture};
+
+pub mod gguf;
+pub mod quant;
+mod types;
+
+#[cfg(feature = "cli")]
+pub mod convert;
+#[cfg(feature = "cli")]
+mod folder;
+#[cfg(feature = "cli")]
+pub mod hf;
+#[cfg(feature = "cli")]
+mod names;
+#[cfg(feature = "cli")]
+mod open;
+#[cfg(feature = "cli")]
+pub mod peft;
+#[cfg(feature = "cli")]
+mod safetensors;
+#[cfg(feature = "cli")]
+mod stored;
+#[cfg(feature = "cli")]
+mod torch;
+#[cfg(feature = "cli")]
+mod vocabulary;
+
+pub use gguf::Gguf;
+#[cfg(feature = "cli")]
+pub use open::open;
+pub use types::{MetadataExt, read_values};
 
 /// How a tensor's values are stored. Block formats are ggml's; names as in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,0 +1,3 @@
+//! The `selfrag` command, one file per subcommand.
+
+pub mod convert;
