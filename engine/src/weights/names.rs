@@ -31,7 +31,8 @@ impl Family {
         // BERT inside a larger model has its own prefix.
         let name = if self == Self::Bert { name.strip_prefix("bert.").unwrap_or(name) } else { name };
         let (module, parameter) = name.rsplit_once('.').filter(|(_, p)| matches!(*p, "weight" | "bias"))?;
-        let find = |table: &[(&str, &'static str)], module: &str| table.iter().find(|row| row.0 == module).map(|row| row.1);
+        let find =
+            |table: &[(&str, &'static str)], module: &str| table.iter().find(|row| row.0 == module).map(|row| row.1);
         if let Some(found) = find(table, module) {
             return Some(format!("{found}.{parameter}"));
         }
@@ -47,12 +48,14 @@ impl Family {
             Self::Bert => (BERT.as_slice(), BERT_BLOCK.as_slice()),
         };
         let parameters = move |name: String| {
-            let has_bias = self == Self::Bert && !matches!(name.as_str(), "token_embd" | "position_embd" | "token_types");
+            let has_bias =
+                self == Self::Bert && !matches!(name.as_str(), "token_embd" | "position_embd" | "token_types");
             let bias = has_bias.then(|| format!("{name}.bias"));
             std::iter::once(format!("{name}.weight")).chain(bias)
         };
         let outer = table.iter().map(|row| row.1.to_owned());
-        let blocks = (0..n_blocks).flat_map(move |block| block_table.iter().map(move |row| format!("blk.{block}.{}", row.1)));
+        let blocks =
+            (0..n_blocks).flat_map(move |block| block_table.iter().map(move |row| format!("blk.{block}.{}", row.1)));
         outer.chain(blocks).flat_map(parameters)
     }
 
@@ -60,11 +63,13 @@ impl Family {
     pub(crate) fn ignores(self, name: &str) -> bool {
         let buffers = [".rotary_emb.inv_freq", "embeddings.position_ids", "embeddings.token_type_ids"];
         let heads = ["pooler.", "bert.pooler.", "cls."];
-        buffers.iter().any(|end| name.ends_with(end)) || self == Self::Bert && heads.iter().any(|start| name.starts_with(start))
+        buffers.iter().any(|end| name.ends_with(end))
+            || self == Self::Bert && heads.iter().any(|start| name.starts_with(start))
     }
 }
 
-const LLAMA: [(&str, &str); 3] = [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
+const LLAMA: [(&str, &str); 3] =
+    [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
 
 const LLAMA_BLOCK: [(&str, &str); 9] = [
     ("input_layernorm", "attn_norm"),

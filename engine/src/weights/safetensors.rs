@@ -21,7 +21,8 @@ pub(crate) fn read_table(file: &dyn ByteSource) -> Result<Vec<StoredTensor>> {
     let length = block_on(file.read(0, 8))?;
     let length = u64::from_le_bytes(length.try_into().expect("8 bytes were read"));
     if length > MAX_HEADER.min(file.size() - 8) {
-        let problem = format!("a header of {length} bytes announced in a file of {} (not a safetensors file?)", file.size());
+        let problem =
+            format!("a header of {length} bytes announced in a file of {} (not a safetensors file?)", file.size());
         return Err(Error::input(file.name(), "byte 0", problem));
     }
     let header = block_on(file.read(8, length as usize))?;
@@ -39,7 +40,8 @@ fn tensor(file: &dyn ByteSource, name: String, entry: serde_json::Value, data_st
         data_offsets: (u64, u64),
     }
     let bad = |problem: String| Error::input(file.name(), &name, problem);
-    let Entry { dtype, shape, data_offsets: (begin, end) } = serde_json::from_value(entry).map_err(|e| bad(e.to_string()))?;
+    let Entry { dtype, shape, data_offsets: (begin, end) } =
+        serde_json::from_value(entry).map_err(|e| bad(e.to_string()))?;
     let (dtype, width) = match dtype.as_str() {
         "F32" => (Ok(DType::F32), 4),
         "F16" => (Ok(DType::F16), 2),

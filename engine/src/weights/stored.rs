@@ -19,7 +19,8 @@ pub(crate) struct StoredTensor {
 impl StoredTensor {
     /// The format, or an error for a tensor that cannot be used.
     pub(crate) fn usable_dtype(&self, file: &str) -> Result<DType> {
-        let problem = |name: &String| Error::input(file, &self.name, format!("type {name} found, F32, F16 or BF16 expected"));
+        let problem =
+            |name: &String| Error::input(file, &self.name, format!("type {name} found, F32, F16 or BF16 expected"));
         self.dtype.as_ref().map_err(problem).copied()
     }
 

@@ -157,7 +157,9 @@ fn requantize(source: &TensorInfo, target: &TensorInfo, stored: &[u8]) -> Vec<u8
         for (stored, bytes) in parts {
             scope.spawn(move || {
                 let mut values = vec![0.0; cols];
-                for (stored, bytes) in stored.chunks_exact(source.row_bytes()).zip(bytes.chunks_exact_mut(target.row_bytes())) {
+                for (stored, bytes) in
+                    stored.chunks_exact(source.row_bytes()).zip(bytes.chunks_exact_mut(target.row_bytes()))
+                {
                     quant::dequantize(source.dtype, stored, &mut values);
                     quant::quantize(target.dtype, &values, bytes);
                 }

@@ -47,7 +47,10 @@ impl FileType {
     pub fn dtype_of(self, tensor: &TensorInfo, tied: bool) -> DType {
         let (rows, cols) = tensor.matrix();
         let is_matrix = tensor.shape.len() > 1 && rows > 1;
-        if !is_matrix || tensor.name.ends_with("_norm.weight") || matches!(tensor.name.as_str(), "position_embd.weight" | "token_types.weight") {
+        if !is_matrix
+            || tensor.name.ends_with("_norm.weight")
+            || matches!(tensor.name.as_str(), "position_embd.weight" | "token_types.weight")
+        {
             return DType::F32;
         }
         let is_head = tensor.name == "output.weight" || tied && tensor.name == "token_embd.weight";

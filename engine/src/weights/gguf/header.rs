@@ -172,7 +172,9 @@ impl<'a> Reader<'a> {
             shape.reverse();
             let type_id = self.u32(&name)?;
             let Some(dtype) = DType::from_ggml_id(type_id) else {
-                let problem = format!("ggml type {type_id} is not supported (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k are)");
+                let problem = format!(
+                    "ggml type {type_id} is not supported (f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k are)"
+                );
                 return Err(self.bad(&name, &problem));
             };
             let offset = self.u64(&name)?;
@@ -192,7 +194,9 @@ impl<'a> Reader<'a> {
         let end = (n_values / cols) as u64;
         let end = end.checked_mul(row_bytes as u64).and_then(|n| n.checked_add(offset)?.checked_add(data_start));
         if !offset.is_multiple_of(alignment) {
-            return Err(self.bad(&info.name, &format!("offset {offset} is not a multiple of the alignment {alignment}")));
+            return Err(
+                self.bad(&info.name, &format!("offset {offset} is not a multiple of the alignment {alignment}"))
+            );
         }
         if end.is_none_or(|end| end > self.file_size) {
             let problem = format!(

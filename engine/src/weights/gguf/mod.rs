@@ -161,7 +161,9 @@ fn order_splits(parts: &mut [(Box<dyn ByteSource>, Header)]) -> Result<()> {
     for (expected, (file, header)) in parts.iter().enumerate() {
         let found = split_no(header);
         if found != expected as u64 {
-            let problem = format!("file number {found} found where number {expected} was expected: one is missing or given twice");
+            let problem = format!(
+                "file number {found} found where number {expected} was expected: one is missing or given twice"
+            );
             return Err(Error::input(file.name(), "split.no", problem));
         }
     }

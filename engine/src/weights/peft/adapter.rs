@@ -44,14 +44,23 @@ pub(super) struct Adapter {
 }
 
 /// Options of LoRA variants whose result is not W + s·B·A. Each must be absent, null, false or empty.
-const REFUSED: [&str; 16] = [
-    "use_dora", "use_qalora", "use_bdlora", "lora_bias", "layer_replication", "alora_invocation_tokens", "target_parameters",
-    "arrow_config", "kasa_config", "monteclora_config", "velora_config", "fan_in_fan_out", "layers_pattern_replication",
-    "trainable_bias", "use_mora", "megatron_core_config",
+const REFUSED: [&str; 12] = [
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "fan_in_fan_out",
+    "layer_replication",
+    "alora_invocation_tokens",
+    "target_parameters",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "velora_config",
 ];
 
 /// Initialisations that leave the base weights as they are. Others (PiSSA, OLoRA, CorDA, LoftQ …) change them, so the plain base would be wrong.
-const NEUTRAL_INITS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mpt"];
+const NEUTRAL_INITS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 impl Adapter {
     pub(super) fn open(path: &Path, family: Family) -> Result<Self> {
@@ -84,8 +93,15 @@ impl Adapter {
         halves: &mut BTreeMap<(String, bool), (Option<Located>, Option<Located>)>,
     ) -> Result<()> {
         let full_name = located.1.name.clone();
-        let name = full_name.strip_prefix("base_model.model.").ok_or_else(|| self.bad(&full_name, "'base_model.model.' expected first"))?;
-        let pairs = [(".lora_A.weight", false), (".lora_B.weight", false), (".lora_embedding_A", true), (".lora_embedding_B", true)];
+        let name = full_name
+            .strip_prefix("base_model.model.")
+            .ok_or_else(|| self.bad(&full_name, "'base_model.model.' expected first"))?;
+        let pairs = [
+            (".lora_A.weight", false),
+            (".lora_B.weight", false),
+            (".lora_embedding_A", true),
+            (".lora_embedding_B", true),
+        ];
         for (index, (suffix, is_embedding)) in pairs.into_iter().enumerate() {
             if let Some(module) = name.strip_suffix(suffix) {
                 let pair = halves.entry((module.to_owned(), is_embedding)).or_default();
@@ -109,7 +125,8 @@ impl Adapter {
     fn trained_rows(&self, module: &str, tensor: &StoredTensor, settings: &Settings) -> Result<HashMap<usize, usize>> {
         let last = module.rsplit('.').next().unwrap_or(module);
         let ids = settings.token_indices.get(last).or_else(|| settings.token_indices.get(module));
-        let ids = ids.ok_or_else(|| self.bad(&tensor.name, "adapter_config.json has no trainable_token_indices for it"))?;
+        let ids =
+            ids.ok_or_else(|| self.bad(&tensor.name, "adapter_config.json has no trainable_token_indices for it"))?;
         let rows: HashMap<usize, usize> = ids.iter().enumerate().map(|(row, &id)| (id, row)).collect();
         if tensor.shape.len() != 2 || tensor.shape[0] != ids.len() || rows.len() != ids.len() {
             let problem = format!("shape {:?} for {} different trainable_token_indices", tensor.shape, rows.len());
@@ -118,7 +135,15 @@ impl Adapter {
         Ok(rows)
     }
 
-    fn add_lora(&mut self, module: &str, is_embedding: bool, a: Located, b: Located, family: Family, settings: &Settings) -> Result<()> {
+    fn add_lora(
+        &mut self,
+        module: &str,
+        is_embedding: bool,
+        a: Located,
+        b: Located,
+        family: Family,
+        settings: &Settings,
+    ) -> Result<()> {
         let (a_shape, b_shape) = (&a.1.shape, &b.1.shape);
         if a_shape.len() != 2 || b_shape.len() != 2 || a_shape[0] != b_shape[1] || a_shape[0] == 0 {
             return Err(self.bad(module, &format!("lora_A {a_shape:?} and lora_B {b_shape:?} do not multiply")));
@@ -189,7 +214,8 @@ impl Settings {
 
     /// alpha / r, or alpha / √r when rank-stabilised.
     fn scale(&self, module: &str, r: usize) -> f32 {
-        let matches = |pattern: &str| module == pattern || module.strip_suffix(pattern).is_some_and(|rest| rest.ends_with('.'));
+        let matches =
+            |pattern: &str| module == pattern || module.strip_suffix(pattern).is_some_and(|rest| rest.ends_with('.'));
         let own = self.alpha_pattern.iter().find(|(pattern, _)| matches(pattern));
         let alpha = own.map_or(self.alpha, |(_, alpha)| *alpha);
         let r = r as f64;
@@ -199,7 +225,8 @@ impl Settings {
     /// Whether a whole tensor of this module may be in the file. Embedding and head are saved unasked when the vocabulary has grown.
     fn saves(&self, module: &str) -> bool {
         let last = module.rsplit('.').next().unwrap_or(module);
-        matches!(last, "embed_tokens" | "lm_head") || self.modules_to_save.iter().any(|name| name == last || name == module)
+        matches!(last, "embed_tokens" | "lm_head")
+            || self.modules_to_save.iter().any(|name| name == last || name == module)
     }
 }
 

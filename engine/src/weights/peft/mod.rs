@@ -75,7 +75,8 @@ impl Merged {
     /// The adapter's vocabulary, when it brings one, in place of the base's; both must agree on the base's plain tokens.
     fn merge_vocabulary(&mut self, folder: &Path, architecture: &str) -> Result<()> {
         if let Some(tokenizer) = vocabulary::read_folder(folder)? {
-            if let (Some(old), Some(new)) = (self.metadata.get("tokenizer.ggml.model"), tokenizer.get("tokenizer.ggml.model"))
+            if let (Some(old), Some(new)) =
+                (self.metadata.get("tokenizer.ggml.model"), tokenizer.get("tokenizer.ggml.model"))
                 && old != new
             {
                 return Err(self.adapter.bad("tokenizer", &format!("of kind {new:?}, the base model's is {old:?}")));
@@ -97,14 +98,18 @@ impl Merged {
 
     fn check_same_tokens(&self, tokenizer: &Metadata) -> Result<()> {
         const NORMAL: u64 = 1;
-        let get = |metadata: &'_ Metadata, key: &str| metadata.get_array(&self.name, key).map(|a| a.unwrap_or(&[]).to_vec());
+        let get =
+            |metadata: &'_ Metadata, key: &str| metadata.get_array(&self.name, key).map(|a| a.unwrap_or(&[]).to_vec());
         let old = get(&self.metadata, "tokenizer.ggml.tokens")?;
         let types = get(&self.metadata, "tokenizer.ggml.token_type")?;
         let new = get(tokenizer, "tokenizer.ggml.tokens")?;
         for (id, old) in old.iter().enumerate() {
             let normal = types.get(id).is_none_or(|token_type| token_type.as_u64() == Some(NORMAL));
             if normal && new.get(id) != Some(old) {
-                let problem = format!("token {id} is {:?}, in the base model {old:?}: the adapter is for another base", new.get(id));
+                let problem = format!(
+                    "token {id} is {:?}, in the base model {old:?}: the adapter is for another base",
+                    new.get(id)
+                );
                 return Err(self.adapter.bad("tokenizer", &problem));
             }
         }
@@ -150,7 +155,13 @@ impl Merged {
         Ok(values)
     }
 
-    async fn replacement_rows(&self, stored: &Located, order: RowOrder, first: usize, count: usize) -> Result<Vec<f32>> {
+    async fn replacement_rows(
+        &self,
+        stored: &Located,
+        order: RowOrder,
+        first: usize,
+        count: usize,
+    ) -> Result<Vec<f32>> {
         let cols = stored.1.matrix().1;
         let (start, n) = order.source_range(first, count);
         let source = stored.1.read_values(self.adapter.file(stored), start, n).await?;
@@ -162,7 +173,8 @@ impl Merged {
     async fn base_rows(&self, name: &str, first: usize, count: usize, cols: usize) -> Result<Vec<f32>> {
         let base = self.base.tensor(name).expect("a change without replacement was checked to have a base");
         let available = base.matrix().0.saturating_sub(first).min(count);
-        let mut values = if available > 0 { read_values(self.base.as_ref(), base, first, available).await? } else { Vec::new() };
+        let mut values =
+            if available > 0 { read_values(self.base.as_ref(), base, first, available).await? } else { Vec::new() };
         values.resize(count * cols, 0.0);
         Ok(values)
     }
@@ -190,16 +202,23 @@ fn changed_shape(adapter: &Adapter, name: &str, change: &Change, base: Option<&T
         located.1.usable_dtype(&adapter.name)?;
     }
     let before = match (&change.replacement, base) {
-        (Some((_, stored)), Some(base)) if stored.shape.len() != base.shape.len() || stored.matrix().1 != base.matrix().1 => {
+        (Some((_, stored)), Some(base))
+            if stored.shape.len() != base.shape.len() || stored.matrix().1 != base.matrix().1 =>
+        {
             return Err(bad(format!("shape {:?} replaces {:?}", stored.shape, base.shape)));
         }
-        (Some((_, stored)), Some(base)) if stored.shape != base.shape && !matches!(name, "token_embd.weight" | "output.weight") => {
+        (Some((_, stored)), Some(base))
+            if stored.shape != base.shape && !matches!(name, "token_embd.weight" | "output.weight") =>
+        {
             return Err(bad(format!("shape {:?} replaces {:?}", stored.shape, base.shape)));
         }
         (Some((_, stored)), _) => stored.shape.clone(),
         (None, Some(base)) => base.shape.clone(),
         (None, None) => return Err(bad("the base model has no such tensor (tied to the embedding?)".to_owned())),
     };
+    if !(1..=2).contains(&before.len()) || before.contains(&0) {
+        return Err(bad(format!("shape {before:?} is neither a vector nor a matrix")));
+    }
     let [rows, cols] = before[..] else {
         return if change.lora.is_none() && change.lora_embedding.is_none() && change.rows.is_none() {
             Ok(before)

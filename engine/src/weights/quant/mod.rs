@@ -55,7 +55,13 @@ pub fn quantize(dtype: DType, values: &[f32], bytes: &mut [u8]) {
 
 fn check_sizes(dtype: DType, n_bytes: usize, n_values: usize) {
     let expected = dtype.checked_row_bytes(n_values);
-    assert_eq!(expected, Some(n_bytes), "{} values as {}, bytes given (right) and needed (left)", n_values, dtype.name());
+    assert_eq!(
+        expected,
+        Some(n_bytes),
+        "{} values as {}, bytes given (right) and needed (left)",
+        n_values,
+        dtype.name()
+    );
 }
 
 fn each_block(dtype: DType, bytes: &[u8], values: &mut [f32], read: impl Fn(&[u8], &mut [f32])) {

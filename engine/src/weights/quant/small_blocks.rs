@@ -63,8 +63,10 @@ pub(super) fn write_q8_0(values: &[f32], block: &mut [u8]) {
     }
 }
 
-/// Round to nearest, halves away from zero: truncation is one instruction, `f32::round` a call. |x| is at most 127 here.
+/// Round to nearest, halves away from zero: truncation is one instruction, `f32::round` a call. |x| is at most 127, except where the
+/// scale is so small that its inverse is infinite.
 fn round_half_away(x: f32) -> i8 {
+    let x = x.clamp(-127.0, 127.0);
     let whole = x as i32;
     let rest = x - whole as f32;
     (whole + (2.0 * rest) as i32) as i8
@@ -94,7 +96,8 @@ pub(super) fn write_q5_1(values: &[f32], block: &mut [u8]) {
 
 /// Steps q in 0..2·half for value ≈ d·(q − half); d goes into the block.
 fn symmetric_steps(values: &[f32], half: u8, block: &mut [u8]) -> [u8; 32] {
-    let largest = values.iter().fold(0.0_f32, |largest, &value| if value.abs() > largest.abs() { value } else { largest });
+    let largest =
+        values.iter().fold(0.0_f32, |largest, &value| if value.abs() > largest.abs() { value } else { largest });
     let d = largest / -f32::from(half);
     let inverse = inverse(d);
     put_f16(block, 0, d);

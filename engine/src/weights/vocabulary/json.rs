@@ -27,7 +27,8 @@ pub(super) fn read(file: &str, text: &str) -> Result<Vocabulary> {
         let prefix = adds_space_prefix(&json);
         vocabulary.extra.insert("tokenizer.ggml.add_space_prefix".into(), Value::Bool(prefix));
     } else if vocabulary.model == "gpt2" {
-        vocabulary.merges = merges.iter().map(|(left, right)| format!("{} {}", no_space(left), no_space(right))).collect();
+        vocabulary.merges =
+            merges.iter().map(|(left, right)| format!("{} {}", no_space(left), no_space(right))).collect();
         vocabulary.extra.insert("tokenizer.ggml.pre".into(), pre_tokenizer(&json).into());
         vocabulary.extra.insert("tokenizer.ggml.add_space_prefix".into(), Value::Bool(false));
     }
@@ -77,7 +78,9 @@ fn read_merges(file: &str, merges: &Json) -> Result<Vec<(String, String)>> {
         Json::Array(pair) if pair.len() == 2 => Some((pair[0].as_str()?.to_owned(), pair[1].as_str()?.to_owned())),
         _ => None,
     };
-    let read = |(rank, merge)| read(merge).ok_or_else(|| Error::input(file, format!("model.merges[{rank}]"), "a pair expected"));
+    let read = |(rank, merge)| {
+        read(merge).ok_or_else(|| Error::input(file, format!("model.merges[{rank}]"), "a pair expected"))
+    };
     merges.as_array().map_or(&[] as &[Json], Vec::as_slice).iter().enumerate().map(read).collect()
 }
 

@@ -40,7 +40,9 @@ pub(super) fn read(folder: &Path, vocabulary: &mut Vocabulary) -> Result<()> {
             insert(vocabulary, role, id);
         }
     }
-    for (field, key) in [("add_bos_token", "tokenizer.ggml.add_bos_token"), ("add_eos_token", "tokenizer.ggml.add_eos_token")] {
+    for (field, key) in
+        [("add_bos_token", "tokenizer.ggml.add_bos_token"), ("add_eos_token", "tokenizer.ggml.add_eos_token")]
+    {
         if let Some(add) = tokenizer[field].as_bool() {
             vocabulary.extra.insert(key.into(), Value::Bool(add));
         }
