@@ -25,12 +25,17 @@ struct Row {
 @group(0) @binding(1) var<storage, read> rows: array<Row>;          // (rows)
 @group(0) @binding(2) var<storage, read> pages: array<u32>;         // (sequences, max_pages)
 @group(0) @binding(3) var<storage, read> q: array<f32>;             // (rows, q_stride)
+#ifdef KV_F32
+@group(0) @binding(4) var<storage, read> keys: array<vec2<f32>>;    // (slots, kv_heads, head_dim / 2)
+@group(0) @binding(5) var<storage, read> values: array<vec2<f32>>;  // same
+#else
 #ifdef F16
 @group(0) @binding(4) var<storage, read> keys: array<vec2<f16>>;    // (slots, kv_heads, head_dim / 2)
 @group(0) @binding(5) var<storage, read> values: array<vec2<f16>>;  // same
 #else
 @group(0) @binding(4) var<storage, read> keys: array<u32>;          // (slots, kv_heads, head_dim / 2): two f16
 @group(0) @binding(5) var<storage, read> values: array<u32>;        // same
+#endif
 #endif
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;       // (rows, y_stride)
 
@@ -41,18 +46,26 @@ var<workgroup> slots: array<u32, 64>;
 var<workgroup> parts: array<vec4<f32>, 64>;
 
 fn key_pair(i: u32) -> vec2<f32> {
+#ifdef KV_F32
+    return keys[i];
+#else
 #ifdef F16
     return vec2<f32>(keys[i]);
 #else
     return unpack2x16float(keys[i]);
 #endif
+#endif
 }
 
 fn value_pair(i: u32) -> vec2<f32> {
+#ifdef KV_F32
+    return values[i];
+#else
 #ifdef F16
     return vec2<f32>(values[i]);
 #else
     return unpack2x16float(values[i]);
+#endif
 #endif
 }
 

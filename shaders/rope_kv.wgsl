@@ -1,4 +1,5 @@
-// Rotary position embedding of queries and keys, and the write of keys and values into the paged KV cache as f16.
+// Rotary position embedding of queries and keys, and the write of keys and values into the paged KV cache, as f16 or
+// (for comparisons) f32.
 // A pair of dimensions (a, b) at position p is turned by the angle p · base^(-2i/d): (a cos - b sin, b cos + a sin).
 // Interleaved order pairs dimension 2i with 2i + 1 (GGUF's llama), half order pairs i with i + d/2 (Hugging Face).
 // Cosines and sines come from a table: WGSL's own may be off by 2^-11.
@@ -25,8 +26,13 @@ struct Row {
 @group(0) @binding(2) var<storage, read> angles: array<vec2<f32>>;     // (positions, rope_dim / 2): cos, sin
 @group(0) @binding(3) var<storage, read> qkv: array<f32>;              // (rows, qkv_stride): q heads, k heads, v heads
 @group(0) @binding(4) var<storage, read_write> q: array<f32>;          // (rows, q_stride)
+#ifdef KV_F32
+@group(0) @binding(5) var<storage, read_write> keys: array<vec2<f32>>;   // (slots, kv_heads, head_dim / 2)
+@group(0) @binding(6) var<storage, read_write> values: array<vec2<f32>>; // same
+#else
 @group(0) @binding(5) var<storage, read_write> keys: array<u32>;       // (slots, kv_heads, head_dim / 2): two f16
 @group(0) @binding(6) var<storage, read_write> values: array<u32>;     // same
+#endif
 
 fn turned(base: u32, dim: u32, position: u32) -> f32 {
     let value = qkv[base + dim];
@@ -42,6 +48,16 @@ fn turned(base: u32, dim: u32, position: u32) -> f32 {
     let other = qkv[base + partner];
     return value * angle.x + select(-other, other, is_second) * angle.y;
 }
+
+#ifdef KV_F32
+fn stored(pair: vec2<f32>) -> vec2<f32> {
+    return pair;
+}
+#else
+fn stored(pair: vec2<f32>) -> u32 {
+    return pack2x16float(pair);
+}
+#endif
 
 // One workgroup a row; an invocation makes two neighbouring dimensions at a time.
 @compute @workgroup_size(64)
@@ -60,11 +76,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 q[group.x * params.q_stride + i * 2u] = pair.x;
                 q[group.x * params.q_stride + i * 2u + 1u] = pair.y;
             } else {
-                keys[row.slot * kv_words + i - q_words] = pack2x16float(pair);
+                keys[row.slot * kv_words + i - q_words] = stored(pair);
             }
         } else {
             let pair = vec2<f32>(qkv[base + dim], qkv[base + dim + 1u]);
-            values[row.slot * kv_words + i - q_words - kv_words] = pack2x16float(pair);
+            values[row.slot * kv_words + i - q_words - kv_words] = stored(pair);
         }
     }
 }

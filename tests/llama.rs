@@ -43,18 +43,19 @@ async fn greedy(llama: &mut Llama, tokens: &[u32], count: usize) -> Result<Vec<u
 fn check_model(folder: &str) {
     let golden = Golden::read(folder);
     let weights = weights::open(&golden.folder, None).expect("the folder opens");
-    for max_rows in [256, 7] {
-        let mut llama = load(&*weights, LlamaOptions { max_rows, ..Default::default() });
+    // Rounding keys and values to f16 costs these small models (heads of 8 and 10) a little over 1e-3.
+    for (max_rows, kv_f32, tolerance) in [(256, true, 3e-4), (7, true, 3e-4), (256, false, 3e-3)] {
+        let mut llama = load(&*weights, LlamaOptions { max_rows, kv_f32, ..Default::default() });
         let vocabulary = llama.config().vocabulary;
         let expected = golden.logits(vocabulary);
         let found = block_on(llama.all_logits(&golden.tokens)).expect("decode");
         for (position, (f, e)) in found.chunks(vocabulary).zip(expected.chunks(vocabulary)).enumerate() {
             let error = relative_error(f, e);
-            assert!(error < 1e-3, "{folder}: logits at position {position} are off by {error}");
+            assert!(error < tolerance, "{folder}: logits at position {position} are off by {error}");
         }
         let last = block_on(prefill(&mut llama, &golden.tokens)).expect("prefill");
         let error = relative_error(&last, &expected[expected.len() - vocabulary..]);
-        assert!(error < 1e-3, "{folder}: prefill in passes of {max_rows} rows is off by {error}");
+        assert!(error < tolerance, "{folder}: prefill in passes of {max_rows} rows is off by {error}");
         let text = block_on(greedy(&mut llama, &golden.tokens, golden.greedy.len())).expect("greedy");
         assert_eq!(text, golden.greedy, "{folder}: greedy tokens");
     }
@@ -79,7 +80,7 @@ fn stories260k() {
 fn torch_shards_with_a_peft_adapter() {
     let golden = Golden::read("tiny_peft");
     let weights = weights::open(&golden.folder.join("base"), Some(&golden.folder.join("adapter"))).expect("opens");
-    let mut llama = load(&*weights, LlamaOptions::default());
+    let mut llama = load(&*weights, LlamaOptions { kv_f32: true, ..Default::default() });
     let vocabulary = llama.config().vocabulary;
     let found = block_on(llama.all_logits(&golden.tokens)).expect("decode");
     let error = relative_error(&found, &golden.logits(vocabulary));

@@ -13,6 +13,23 @@ pub struct Heads {
     pub head_dim: usize,
 }
 
+/// Keys and values of a layer: (slots, kv_heads · head_dim) each.
+#[derive(Debug, Clone, Copy)]
+pub struct KvCache<'a> {
+    /// Keys.
+    pub keys: &'a Buffer,
+    /// Values.
+    pub values: &'a Buffer,
+    /// Whether they are stored as f32 rather than packed f16.
+    pub f32: bool,
+}
+
+impl KvCache<'_> {
+    pub(super) fn defines(&self) -> &'static [&'static str] {
+        if self.f32 { &["KV_F32"] } else { &[] }
+    }
+}
+
 /// The page table: which cache pages a sequence's positions are in.
 #[derive(Debug, Clone, Copy)]
 pub struct Pages<'a> {
@@ -25,6 +42,7 @@ pub struct Pages<'a> {
 }
 
 /// y = softmax(q · Kᵀ / sqrt(head_dim)) · V for each of the rows (token, position, sequence, slot), over positions 0..=position.
+#[allow(clippy::too_many_arguments, reason = "one argument a binding")]
 pub fn attention(
     gpu: &Gpu,
     recording: &mut Recording,
@@ -32,7 +50,7 @@ pub fn attention(
     rows: (&Buffer, usize),
     pages: Pages<'_>,
     q: &Tensor,
-    cache: (&Buffer, &Buffer),
+    cache: KvCache<'_>,
     y: &Tensor,
 ) {
     assert!(heads.head_dim % 2 == 0 && heads.head_dim <= 256, "attention: head_dim {}", heads.head_dim);
@@ -47,6 +65,6 @@ pub fn attention(
         page_size: pages.page_size as u32,
         scale: 1.0 / (heads.head_dim as f32).sqrt(),
     };
-    let buffers = [rows.0, pages.table, &q.buffer, cache.0, cache.1, &y.buffer];
-    recording.dispatch(gpu, ("attention", &[]), params, &buffers, [rows.1, heads.heads, 1]);
+    let buffers = [rows.0, pages.table, &q.buffer, cache.keys, cache.values, &y.buffer];
+    recording.dispatch(gpu, ("attention", cache.defines()), params, &buffers, [rows.1, heads.heads, 1]);
 }

@@ -14,7 +14,7 @@ mod rope_kv;
 pub mod self_test;
 mod swiglu;
 
-pub use attention::{Heads, Pages, attention};
+pub use attention::{Heads, KvCache, Pages, attention};
 pub use embed::{Tokens, embed};
 pub use logits_chunk::logits_chunk;
 pub(crate) use logits_merge::partials_bytes;

@@ -1,6 +1,6 @@
 //! `shaders/rope_kv.wgsl`: rotary embedding and the write into the KV cache.
 
-use super::Heads;
+use super::{Heads, KvCache};
 use crate::gpu::{Buffer, Gpu, Recording, Tensor, params};
 
 /// A row of a batch, as the shaders read it.
@@ -53,7 +53,7 @@ pub fn rope_kv(
     rows: (&Buffer, usize),
     qkv: &Tensor,
     q: &Tensor,
-    cache: (&Buffer, &Buffer),
+    cache: KvCache<'_>,
 ) {
     assert_eq!(qkv.cols, (heads.heads + 2 * heads.kv_heads) * heads.head_dim, "rope_kv: columns of qkv");
     assert_eq!(q.cols, heads.heads * heads.head_dim, "rope_kv: columns of q");
@@ -67,6 +67,6 @@ pub fn rope_kv(
         qkv_stride: qkv.stride as u32,
         q_stride: q.stride as u32,
     };
-    let buffers = [rows.0, &rope.angles, &qkv.buffer, &q.buffer, cache.0, cache.1];
-    recording.dispatch(gpu, ("rope_kv", &[]), params, &buffers, [rows.1, 1, 1]);
+    let buffers = [rows.0, &rope.angles, &qkv.buffer, &q.buffer, cache.keys, cache.values];
+    recording.dispatch(gpu, ("rope_kv", cache.defines()), params, &buffers, [rows.1, 1, 1]);
 }

@@ -5,7 +5,7 @@ use crate::{
     Result,
     error::GpuError,
     gpu::{Gpu, Recording},
-    ops::{self, Epilogue, Heads, Matrix, Pages, Rope, RowInfo, Tokens},
+    ops::{self, Epilogue, Heads, KvCache, Matrix, Pages, Rope, RowInfo, Tokens},
     reference,
     weights::DType,
 };
@@ -201,12 +201,13 @@ pub async fn swiglu(gpu: &Gpu, seed: u64) -> Result<()> {
 /// `rope_kv`, then `attention` over what it wrote and a random past, with shuffled pages and two sequences on one prefix.
 pub async fn attention(gpu: &Gpu, seed: u64) -> Result<()> {
     let mut random = Random::new(seed);
+    let kv_f32 = random.pick(0..=3) == 0;
     let kv_heads = random.pick(1..=3);
     let heads = Heads { heads: kv_heads * random.pick(1..=3), kv_heads, head_dim: 2 * random.pick(1..=80) };
     let half_order = random.pick(0..=1) == 1;
     let rope_dim = 2 * random.pick(1..=heads.head_dim / 2);
     let (page_size, max_pages) = (16, 12);
-    let case = format!("seed {seed}, {heads:?}, rope {rope_dim}, half order {half_order}");
+    let case = format!("seed {seed}, {heads:?}, rope {rope_dim}, half order {half_order}, cache in f32 {kv_f32}");
 
     // Sequence 1 shares sequence 0's first pages, as after a fork.
     let shared = random.pick(0..=max_pages - 1);
@@ -235,6 +236,9 @@ pub async fn attention(gpu: &Gpu, seed: u64) -> Result<()> {
     let past: Vec<half::f16> = random.values(slots * kv).iter().map(round).collect();
     let past_values: Vec<half::f16> = random.values(slots * kv).iter().map(round).collect();
     let words = |values: &[half::f16]| -> Vec<u32> {
+        if kv_f32 {
+            return values.iter().map(|v| v.to_f32().to_bits()).collect();
+        }
         values.chunks(2).map(|p| u32::from(p[0].to_bits()) | u32::from(p[1].to_bits()) << 16).collect()
     };
     let keys_gpu = gpu.upload_words("keys", &words(&past))?;
@@ -252,7 +256,7 @@ pub async fn attention(gpu: &Gpu, seed: u64) -> Result<()> {
     let rows_gpu = gpu.upload_words("rows", bytemuck::cast_slice(&rows))?;
     let pages_gpu = gpu.upload_words("pages", &pages)?;
     let mut recording = Recording::new();
-    let cache = (&keys_gpu, &values_gpu);
+    let cache = KvCache { keys: &keys_gpu, values: &values_gpu, f32: kv_f32 };
     ops::rope_kv(gpu, &mut recording, heads, &rope, (&rows_gpu, rows.len()), &qkv_gpu, &q_gpu, cache);
     let table = Pages { table: &pages_gpu, max_pages, page_size };
     ops::attention(gpu, &mut recording, heads, (&rows_gpu, rows.len()), table, &q_gpu, cache, &y_gpu);
@@ -260,10 +264,12 @@ pub async fn attention(gpu: &Gpu, seed: u64) -> Result<()> {
 
     let q = reference::rope_kv(heads, (&angles, rope_dim, half_order), &rows, &qkv, &mut keys, &mut values);
     compare("rope_kv", &case, &gpu.download(&q_gpu, rows.len()).await?, &q, 1e-5)?;
-    let found: Vec<f32> = bytemuck::cast_slice::<u32, half::f16>(&gpu.download_words(&keys_gpu, slots * kv / 2).await?)
-        .iter()
-        .map(|v| v.to_f32())
-        .collect();
+    let stored = gpu.download_words(&keys_gpu, if kv_f32 { slots * kv } else { slots * kv / 2 }).await?;
+    let found: Vec<f32> = if kv_f32 {
+        stored.iter().map(|v| f32::from_bits(*v)).collect()
+    } else {
+        bytemuck::cast_slice::<u32, half::f16>(&stored).iter().map(|v| v.to_f32()).collect()
+    };
     // A value on a rounding boundary may fall to either neighbour.
     compare("rope_kv", &format!("{case}, keys"), &found, &keys, 1e-3)?;
     let expected = reference::attention(heads, &rows, (&pages, max_pages, page_size), &q, &keys, &values);

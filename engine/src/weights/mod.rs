@@ -17,6 +17,8 @@ pub mod convert;
 #[cfg(feature = "cli")]
 mod folder;
 #[cfg(feature = "cli")]
+pub mod hf;
+#[cfg(feature = "cli")]
 mod names;
 #[cfg(feature = "cli")]
 mod open;
@@ -26,6 +28,8 @@ pub mod peft;
 mod safetensors;
 #[cfg(feature = "cli")]
 mod stored;
+#[cfg(feature = "cli")]
+mod torch;
 #[cfg(feature = "cli")]
 mod vocabulary;
 

@@ -40,6 +40,29 @@ impl Family {
         let block: usize = block.parse().ok()?;
         Some(format!("blk.{block}.{}.{parameter}", find(block_table, module)?))
     }
+
+    /// The GGUF names that a complete model has, in no particular order.
+    pub(crate) fn required(self, n_blocks: usize) -> impl Iterator<Item = String> {
+        let (table, block_table) = match self {
+            Self::Llama => (&LLAMA[..2], LLAMA_BLOCK.as_slice()),
+            Self::Bert => (BERT.as_slice(), BERT_BLOCK.as_slice()),
+        };
+        let parameters = move |name: String| {
+            let has_bias = self == Self::Bert && !matches!(name.as_str(), "token_embd" | "position_embd" | "token_types");
+            let bias = has_bias.then(|| format!("{name}.bias"));
+            std::iter::once(format!("{name}.weight")).chain(bias)
+        };
+        let outer = table.iter().map(|row| row.1.to_owned());
+        let blocks = (0..n_blocks).flat_map(move |block| block_table.iter().map(move |row| format!("blk.{block}.{}", row.1)));
+        outer.chain(blocks).flat_map(parameters)
+    }
+
+    /// Whether a tensor without a GGUF name may be left out: buffers that follow from the configuration, and heads that are not used.
+    pub(crate) fn ignores(self, name: &str) -> bool {
+        let buffers = [".rotary_emb.inv_freq", "embeddings.position_ids", "embeddings.token_type_ids"];
+        let heads = ["pooler.", "bert.pooler.", "cls."];
+        buffers.iter().any(|end| name.ends_with(end)) || self == Self::Bert && heads.iter().any(|start| name.starts_with(start))
+    }
 }
 
 const LLAMA: [(&str, &str); 3] =

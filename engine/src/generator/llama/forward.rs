@@ -6,7 +6,7 @@ use crate::{
     error::GpuError,
     generator::{SeqId, StepOutput, kv_cache::PAGE},
     gpu::Recording,
-    ops::{self, Epilogue, Matrix, Pages, RowInfo, Tokens},
+    ops::{self, Epilogue, KvCache, Matrix, Pages, RowInfo, Tokens},
 };
 
 /// Rows of one pass, and which of them end their sequence's part of the batch.
@@ -56,7 +56,8 @@ impl Llama {
     }
 
     fn copy_page(&self, from: u32, to: u32) {
-        let bytes = (PAGE * self.config.heads.kv_heads * self.config.heads.head_dim * 2) as u64;
+        let width = if self.kv_f32 { 4 } else { 2 };
+        let bytes = (PAGE * self.config.heads.kv_heads * self.config.heads.head_dim * width) as u64;
         let copies = self.cache.iter().flat_map(|(keys, values)| [keys, values]);
         self.gpu.copy_within(copies, u64::from(from) * bytes, u64::from(to) * bytes, bytes);
     }
@@ -106,7 +107,7 @@ impl Llama {
         let tokens = Tokens { buffer: &s.row_info, stride: size_of::<RowInfo>() / 4, count: rows };
         ops::embed(gpu, r, &model.embedding, tokens, &s.x);
         for (layer, cache) in model.layers.iter().zip(&self.cache) {
-            let cache = (&cache.0, &cache.1);
+            let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
             ops::rms_norm(gpu, r, &s.x, &layer.attention_norm, config.norm_eps, &s.normed, rows);
             ops::matmul(gpu, r, &layer.qkv, &s.normed, &s.qkv, rows, Epilogue::default());
             ops::rope_kv(gpu, r, config.heads, &model.rope, info, &s.qkv, &s.q, cache);

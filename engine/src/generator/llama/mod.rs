@@ -33,11 +33,13 @@ pub struct LlamaOptions {
     pub kv_tokens: Option<usize>,
     /// Rows a pass takes at a time; longer batches are cut. Bounds the memory for activations.
     pub max_rows: usize,
+    /// Keep keys and values as f32 instead of f16: twice the memory, for comparisons with f32 references.
+    pub kv_f32: bool,
 }
 
 impl Default for LlamaOptions {
     fn default() -> Self {
-        Self { kv_tokens: None, max_rows: 256 }
+        Self { kv_tokens: None, max_rows: 256, kv_f32: false }
     }
 }
 
@@ -48,7 +50,8 @@ pub struct Llama {
     config: LlamaConfig,
     model: Model,
     table: PageTable,
-    cache: Vec<(Buffer, Buffer)>, // per layer keys and values: (slots, kv_heads · head_dim / 2)
+    cache: Vec<(Buffer, Buffer)>, // per layer keys and values: (slots, kv_heads · head_dim) in f16 or f32
+    kv_f32: bool,
     scratch: Scratch,
     watch: Vec<u32>,
     context_length: usize,
@@ -93,15 +96,16 @@ impl Llama {
         let kv_tokens = kv_tokens.max(PAGE).next_multiple_of(PAGE);
         let context_length = config.context_length.min(kv_tokens);
         let model = Model::load(gpu, weights, &config, context_length, on_progress).await?;
-        let kv_words = config.heads.kv_heads * config.heads.head_dim / 2;
+        let kv_bytes = config.heads.kv_heads * config.heads.head_dim * if options.kv_f32 { 4 } else { 2 };
         let layer = || -> Result<(Buffer, Buffer)> {
-            let bytes = (kv_tokens * kv_words * 4) as u64;
+            let bytes = (kv_tokens * kv_bytes) as u64;
             Ok((gpu.buffer("key cache", bytes)?, gpu.buffer("value cache", bytes)?))
         };
         let cache = (0..config.layers).map(|_| layer()).collect::<Result<_>>()?;
         let scratch = Scratch::new(gpu, &config, options.max_rows.max(1), context_length)?;
         let table = PageTable::new(kv_tokens / PAGE, context_length);
-        Ok(Self { gpu: gpu.clone(), config, model, table, cache, scratch, watch: Vec::new(), context_length })
+        let kv_f32 = options.kv_f32;
+        Ok(Self { gpu: gpu.clone(), config, model, table, cache, kv_f32, scratch, watch: Vec::new(), context_length })
     }
 
     /// The model's sizes.
