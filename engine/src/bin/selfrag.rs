@@ -1,5 +1,7 @@
 //! The `selfrag` command.
 
+use clap::Parser;
+
 fn main() -> anyhow::Result<()> {
-    Ok(())
+    selfrag::cli::run(selfrag::cli::Cli::parse())
 }
