@@ -77,7 +77,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 fn given_passages(args: &Args) -> anyhow::Result<Vec<Passage>> {
     let files = args.passage.iter().map(|path| questions::passage(path));
     let mut passages = files.collect::<crate::Result<Vec<_>>>()?;
-    passages.extend(args.paragraph.iter().enumerate().map(|(i, text)| questions::given(format!("paragraph {}", i + 1), "", text)));
+    passages.extend(
+        args.paragraph.iter().enumerate().map(|(i, text)| questions::given(format!("paragraph {}", i + 1), "", text)),
+    );
     Ok(passages)
 }
 
@@ -109,7 +111,9 @@ impl Live {
 
     fn show(&mut self, index: usize, event: Event) {
         match event {
-            Event::Warning { message } => self.say(&format!("question {}: {}", index + 1, terminal::safe_line(&message, 200))),
+            Event::Warning { message } => {
+                self.say(&format!("question {}: {}", index + 1, terminal::safe_line(&message, 200)))
+            }
             _ if !self.on => {}
             Event::Decision { probability, threshold, retrieve } => {
                 self.say(&terminal::decision(probability, threshold, retrieve));

@@ -172,9 +172,11 @@ fn measure(
     bar.finish_and_clear();
     let secs = (now_ms() - start) / 1e3;
     let share = |is: &dyn Fn(&Labelled, &Answer) -> bool| {
-        labelled.iter().zip(&answers).filter(|(labelled, answer)| is(labelled, answer)).count() as f64 / labelled.len() as f64
+        labelled.iter().zip(&answers).filter(|(labelled, answer)| is(labelled, answer)).count() as f64
+            / labelled.len() as f64
     };
-    let n_tokens: usize = answers.iter().flat_map(|answer| &answer.candidates).map(|candidate| candidate.tokens.len()).sum();
+    let n_tokens: usize =
+        answers.iter().flat_map(|answer| &answer.candidates).map(|candidate| candidate.tokens.len()).sum();
     let row = Row {
         source,
         n_questions: labelled.len(),

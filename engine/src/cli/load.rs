@@ -76,6 +76,10 @@ fn located(given: Option<&Path>, default: &str, option: &str) -> Result<PathBuf>
     if path.exists() {
         return Ok(path);
     }
-    let hint = if given.is_some() { String::new() } else { format!("; `cargo xtask demo` makes it, --{option} names another") };
+    let hint = if given.is_some() {
+        String::new()
+    } else {
+        format!("; `cargo xtask demo` makes it, --{option} names another")
+    };
     Err(Error::io(path.display().to_string(), format!("no such file{hint}")))
 }

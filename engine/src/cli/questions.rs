@@ -40,9 +40,11 @@ pub struct Context {
 pub fn lines(path: &Path) -> Result<Vec<String>> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|e| Error::io(&name, e))?;
-    let reader: Box<dyn Read> = if name.ends_with(".gz") { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) };
+    let reader: Box<dyn Read> =
+        if name.ends_with(".gz") { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) };
     let lines = BufReader::new(reader).lines().enumerate();
-    let read = lines.map(|(index, line)| line.map_err(|e| Error::input(&name, format!("line {}", index + 1), e.to_string())));
+    let read =
+        lines.map(|(index, line)| line.map_err(|e| Error::input(&name, format!("line {}", index + 1), e.to_string())));
     read.filter(|line| line.as_ref().map_or(true, |line| !line.trim().is_empty())).collect()
 }
 
@@ -67,11 +69,8 @@ pub fn plain(path: &Path) -> Result<Vec<String>> {
 /// A passage from a text file, or from standard input for `-`. A first line followed by an empty line is its title.
 pub fn passage(path: &Path) -> Result<Passage> {
     let name = path.display().to_string();
-    let reader: Box<dyn Read> = if name == "-" {
-        Box::new(io::stdin())
-    } else {
-        Box::new(File::open(path).map_err(|e| Error::io(&name, e))?)
-    };
+    let reader: Box<dyn Read> =
+        if name == "-" { Box::new(io::stdin()) } else { Box::new(File::open(path).map_err(|e| Error::io(&name, e))?) };
     let mut text = String::new();
     reader.take(MAX_PASSAGE_BYTES + 1).read_to_string(&mut text).map_err(|e| Error::io(&name, e))?;
     if text.len() as u64 > MAX_PASSAGE_BYTES {

@@ -12,7 +12,8 @@ const TITLE_WIDTH: usize = 32;
 
 /// Passages and models can hold anything; a terminal obeys control characters, and bidirectional overrides make text lie.
 pub fn safe(text: &str) -> String {
-    let keep = |c: &char| *c == '\n' || !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+    let keep =
+        |c: &char| *c == '\n' || !(c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
     text.replace('\t', " ").chars().filter(keep).collect()
 }
 
@@ -114,8 +115,14 @@ mod tests {
         let passage = Passage { id: "7".into(), title: title.into(), text: String::new() };
         let scores = Scores { is_rel: Some(0.75), is_use: Some(-1.0), segment: Some(2.375), ..Scores::default() };
         let hit = Some(Hit { passage, score: None });
-        let candidate =
-            Candidate { hit, text: text.into(), tokens: vec![], scores, evidence: Evidence::default(), truncated: true };
+        let candidate = Candidate {
+            hit,
+            text: text.into(),
+            tokens: vec![],
+            scores,
+            evidence: Evidence::default(),
+            truncated: true,
+        };
         Answer {
             question: "Q".into(),
             text: text.into(),
