@@ -44,6 +44,16 @@ pub enum Error {
         /// Tokens that fit.
         available: usize,
     },
+    /// A search graph that finds too little to be shipped.
+    #[error(
+        "the graph's recall@10 is {found:.3}, {needed} needed: these vectors are not fit for HNSW, use exact search"
+    )]
+    Recall {
+        /// Recall against exact search on a sample.
+        found: f32,
+        /// Least recall accepted.
+        needed: f32,
+    },
     /// A setting that makes no sense.
     #[error("setting {name}: {problem}")]
     Config {

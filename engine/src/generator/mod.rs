@@ -1,5 +1,9 @@
 //! The generator: text in, segments out, with the log-probabilities that the critique reads.
 
+pub mod kv_cache;
+pub mod llama;
+pub mod prompt;
+
 use crate::{Result, platform::LocalFuture};
 
 /// A sequence in the KV cache.

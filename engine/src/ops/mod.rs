@@ -1,1 +1,81 @@
-//! Launches kernels: one file per shader.
+//! Launches kernels: one file per shader, which checks shapes, fills the uniforms and sizes the dispatch.
+//! [`Matrix`] holds weights in any format; [`matmul`] chooses between the kernels for few and for many rows.
+
+mod attention;
+mod attention_bidirectional;
+mod embed;
+mod gelu;
+mod layer_norm;
+mod logits_chunk;
+mod logits_merge;
+mod matmul_tile;
+mod matmul_vec;
+mod matrix;
+mod mean_pool;
+mod pack;
+mod rms_norm;
+mod rope_kv;
+mod score_rows;
+pub mod self_test;
+mod swiglu;
+mod top_k;
+
+pub use attention::{Heads, KvCache, Pages, attention};
+pub use attention_bidirectional::{Span, attention_bidirectional, attention_blocks};
+pub use embed::{Tokens, embed};
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
+pub use logits_chunk::logits_chunk;
+pub(crate) use logits_merge::partials_bytes;
+pub use logits_merge::{logits_merge, token_statistics};
+pub use matmul_tile::matmul_tile;
+pub use matmul_vec::{MAX_VEC_TOKENS, matmul_vec};
+pub use matrix::{Matrix, format_name};
+pub use mean_pool::mean_pool;
+pub use pack::{Packed, pack_rows, packed_words};
+pub use rms_norm::rms_norm;
+pub use rope_kv::{Rope, RowInfo, rope_kv};
+pub use score_rows::{RowBlock, score_rows};
+pub use swiglu::swiglu;
+pub use top_k::{top_k, top_k_words};
+
+use crate::gpu::{Buffer, Gpu, Recording, Tensor};
+
+/// What a matrix product does beside the product.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// Add to what y holds (a residual connection) instead of replacing it.
+    pub add: bool,
+    /// Added to every row; as long as the matrix has rows.
+    pub bias: Option<&'a Buffer>,
+}
+
+impl Epilogue<'_> {
+    fn flags(&self) -> u32 {
+        u32::from(self.add) | u32::from(self.bias.is_some()) << 1
+    }
+}
+
+/// y[t, n] = Σ_k W[n, k] · x[t, k] for the first `tokens` rows of x, by the kernel that suits their number.
+pub fn matmul(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    matrix: &Matrix,
+    x: &Tensor,
+    y: &Tensor,
+    tokens: usize,
+    epilogue: Epilogue<'_>,
+) {
+    if tokens <= MAX_VEC_TOKENS {
+        matmul_vec(gpu, recording, matrix, x, y, tokens, epilogue);
+    } else {
+        matmul_tile(gpu, recording, matrix, x, y, tokens, epilogue);
+    }
+}
+
+/// The checks that both matrix products share.
+fn check_matmul(op: &str, matrix: &Matrix, x: &Tensor, y: &Tensor, tokens: usize) {
+    assert_eq!(x.cols, matrix.cols, "{op}: x has {} columns, the matrix {}", x.cols, matrix.cols);
+    assert!(y.cols >= matrix.rows, "{op}: y has {} columns, the matrix {} rows", y.cols, matrix.rows);
+    assert!(tokens <= x.rows && tokens <= y.rows, "{op}: {tokens} tokens, x holds {}, y {}", x.rows, y.rows);
+}

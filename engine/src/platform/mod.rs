@@ -6,10 +6,12 @@ use crate::Result;
 
 #[cfg(not(target_family = "wasm"))]
 mod native;
+mod store;
 #[cfg(target_family = "wasm")]
 mod web;
 #[cfg(not(target_family = "wasm"))]
 pub use native::*;
+pub use store::{Answered, Appender, Body, Refusal, Store, Transport};
 #[cfg(target_family = "wasm")]
 pub use web::*;
 
@@ -24,6 +26,20 @@ pub trait ByteSource {
     fn size(&self) -> u64;
     /// Exactly `len` bytes from `offset`, or an error that says how far it got.
     fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>>;
+}
+
+impl ByteSource for std::rc::Rc<dyn ByteSource> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn size(&self) -> u64 {
+        (**self).size()
+    }
+
+    fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
+        (**self).read(offset, len)
+    }
 }
 
 /// Bytes in memory, for tests and small files.

@@ -1,5 +1,13 @@
 //! The retriever: question in, passages out.
 
+pub mod files;
+pub mod flat;
+pub mod hnsw;
+pub mod manifest;
+#[cfg(feature = "cli")]
+pub mod passages;
+pub mod vectors;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, platform::LocalFuture};

@@ -1,5 +1,9 @@
 //! Weights from files: one trait over GGUF and Hugging Face folders, so that a model loads the same way from either.
 
+pub mod fetch;
+pub mod kept;
+pub mod manifest;
+
 use std::collections::BTreeMap;
 
 use crate::{Result, platform::LocalFuture};

@@ -1,0 +1,256 @@
+//! The page's side of the worker: requests go out, replies become signals.
+
+use leptos::{prelude::*, task::spawn_local};
+use selfrag::{
+    platform::opfs,
+    weights::fetch::{FetchEvent, Progress},
+};
+use web_sys::File;
+
+use crate::{
+    link::Link,
+    protocol::{Failure, FailureKind, GpuFacts, ModelFacts, Reply, Request, Settings, StorageFacts},
+    run::{Phase, Run},
+};
+
+/// The demo's manifest, relative to the page.
+const DEMO: &str = "models/manifest.json";
+
+/// What is known about the GPU.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Gpu {
+    /// Not asked yet.
+    Unknown,
+    /// Found.
+    Found(GpuFacts),
+    /// None that can be used.
+    Absent(Failure),
+    /// Gone; being replaced.
+    Lost(String),
+}
+
+/// What is known about the model.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Model {
+    /// None chosen.
+    None,
+    /// Asked for, nothing heard yet, or between two steps; what is being done.
+    Preparing(String),
+    /// Files are on their way.
+    Fetching(Progress),
+    /// Weights go to the GPU.
+    Uploading { bytes: u64, total: u64 },
+    /// Questions can be asked.
+    Ready(ModelFacts),
+}
+
+impl Model {
+    pub(crate) fn is_loading(&self) -> bool {
+        matches!(self, Self::Preparing(_) | Self::Fetching(_) | Self::Uploading { .. })
+    }
+}
+
+/// A message that stays until it is dismissed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Notice {
+    pub(crate) id: usize,
+    pub(crate) content: NoticeContent,
+}
+
+/// What a notice says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum NoticeContent {
+    /// It goes on, but the user should know.
+    Warning(String),
+    /// It went well after a trouble.
+    Good(String),
+    /// It did not go on.
+    Failure(Failure),
+}
+
+/// All state of the page.
+#[derive(Clone, Copy)]
+pub(crate) struct Client {
+    pub(crate) gpu: RwSignal<Gpu>,
+    pub(crate) model: RwSignal<Model>,
+    pub(crate) storage: RwSignal<StorageFacts>,
+    pub(crate) settings: RwSignal<Settings>,
+    pub(crate) notices: RwSignal<Vec<Notice>>,
+    pub(crate) run: Run,
+    link: StoredValue<Option<Link>, LocalStorage>,
+}
+
+impl Client {
+    pub(crate) fn new() -> Self {
+        Self {
+            gpu: RwSignal::new(Gpu::Unknown),
+            model: RwSignal::new(Model::None),
+            storage: RwSignal::new(StorageFacts::default()),
+            settings: RwSignal::new(Settings::default()),
+            notices: RwSignal::new(Vec::new()),
+            run: Run::new(),
+            link: StoredValue::new_local(None),
+        }
+    }
+
+    /// Starts the worker, unless there is nothing it could do.
+    pub(crate) fn connect(self) {
+        if let Some(failure) = crate::link::webgpu_missing() {
+            self.gpu.set(Gpu::Absent(failure));
+            return;
+        }
+        match Link::open(move |reply| self.receive(reply)) {
+            Ok(link) => {
+                self.link.set_value(Some(link));
+                self.send(Request::Inspect, &[]);
+            }
+            Err(message) => self.fail(Failure { kind: FailureKind::Worker, message }),
+        }
+    }
+
+    pub(crate) fn load_demo(self) {
+        self.load(Request::LoadManifest { url: DEMO.into() }, &[]);
+    }
+
+    /// Continues or opens a kept model.
+    pub(crate) fn load_kept(self, folder: String) {
+        self.load(Request::LoadKept { folder }, &[]);
+    }
+
+    /// Addresses separated by white space, splits in order.
+    pub(crate) fn load_urls(self, text: &str) {
+        let urls: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let request = match &urls[..] {
+            [] => return,
+            [url] if url.ends_with(".json") => Request::LoadManifest { url: url.clone() },
+            _ => Request::LoadUrls { urls },
+        };
+        self.load(request, &[]);
+    }
+
+    pub(crate) fn load_files(self, mut files: Vec<File>, keep: bool) {
+        if files.is_empty() {
+            return;
+        }
+        // The names of splits (-00001-of-0000N) sort in order.
+        files.sort_by_key(|file| file.name());
+        self.load(Request::LoadFiles { keep }, &files);
+    }
+
+    pub(crate) fn forget(self, folder: String) {
+        self.send(Request::Forget { folder }, &[]);
+    }
+
+    /// Asks now, or as soon as a model is there: then the demo is loaded if nothing is.
+    pub(crate) fn ask(self, question: &str) {
+        let question = question.trim();
+        if question.is_empty() || self.run.phase.get_untracked() == Phase::Running {
+            return;
+        }
+        let model = self.model.get_untracked();
+        if matches!(model, Model::Ready(_)) {
+            self.ask_now(question);
+            return;
+        }
+        self.run.start(question, Phase::Waiting);
+        if !model.is_loading() {
+            self.load_demo();
+        }
+    }
+
+    pub(crate) fn stop(self) {
+        self.send(Request::Stop, &[]);
+        if self.run.phase.get_untracked() == Phase::Waiting {
+            self.run.phase.set(Phase::Stopped);
+        }
+    }
+
+    pub(crate) fn dismiss(self, id: usize) {
+        self.notices.update(|all| all.retain(|notice| notice.id != id));
+    }
+
+    fn ask_now(self, question: &str) {
+        self.notices.update(|all| all.retain(|n| !matches!(n.content, NoticeContent::Failure(_))));
+        self.run.start(question, Phase::Running);
+        self.send(Request::Ask { question: question.to_owned(), settings: self.settings.get_untracked() }, &[]);
+    }
+
+    fn load(self, request: Request, files: &[File]) {
+        if self.model.with_untracked(Model::is_loading) || self.run.phase.get_untracked() == Phase::Running {
+            return;
+        }
+        self.notices.set(Vec::new());
+        self.model.set(Model::Preparing("Starting".into()));
+        // Only a window may ask for it, and a refusal changes nothing.
+        spawn_local(async {
+            opfs::persist().await;
+        });
+        self.send(request, files);
+    }
+
+    fn send(self, request: Request, files: &[File]) {
+        self.link.with_value(|link| {
+            if let Some(link) = link {
+                link.send(&request, files);
+            }
+        });
+    }
+
+    /// Applies one reply of the worker.
+    pub(crate) fn receive(self, reply: Reply) {
+        match reply {
+            Reply::Hello => {}
+            Reply::Gpu(facts) => self.gpu.set(Gpu::Found(facts)),
+            Reply::Storage(facts) => self.storage.set(facts),
+            Reply::Fetch(FetchEvent::Progress(progress)) => self.model.set(Model::Fetching(progress)),
+            Reply::Fetch(FetchEvent::Warning(message) | FetchEvent::NotKept(message)) => {
+                self.notify(NoticeContent::Warning(message))
+            }
+            Reply::Uploading { bytes, total } => self.model.set(Model::Uploading { bytes, total }),
+            Reply::Preparing(what) => self.model.set(Model::Preparing(what)),
+            Reply::Ready(facts) => {
+                self.model.set(Model::Ready(facts));
+                if self.run.phase.get_untracked() == Phase::Waiting {
+                    self.ask_now(&self.run.question.get_untracked());
+                }
+            }
+            Reply::Engine(event) => self.run.apply(event),
+            Reply::Stats(stats) => self.run.stats.set(Some(stats)),
+            Reply::Done => self.run.phase.set(Phase::Done),
+            Reply::Failed(failure) => self.fail(failure),
+            Reply::Lost(message) => {
+                self.gpu.set(Gpu::Lost(message));
+                self.model.set(Model::Preparing("The GPU was lost; starting again".into()));
+                if self.run.phase.get_untracked() == Phase::Running {
+                    // Asked again by `Ready`.
+                    self.run.start(&self.run.question.get_untracked(), Phase::Waiting);
+                }
+            }
+            Reply::Recovered => self.notify(NoticeContent::Good("The GPU is back; the model was loaded again.".into())),
+        }
+    }
+
+    fn fail(self, failure: Failure) {
+        if self.run.phase.get_untracked() != Phase::Idle && self.run.phase.get_untracked() != Phase::Done {
+            self.run.phase.set(Phase::Stopped);
+        }
+        if self.model.with_untracked(Model::is_loading) {
+            self.model.set(Model::None);
+        }
+        match failure.kind {
+            FailureKind::Stopped => {}
+            FailureKind::NoWebGpu | FailureKind::NoAdapter => self.gpu.set(Gpu::Absent(failure)),
+            _ => self.notify(NoticeContent::Failure(failure)),
+        }
+    }
+
+    fn notify(self, content: NoticeContent) {
+        self.notices.update(|all| {
+            let id = all.last().map_or(0, |last| last.id + 1);
+            // The same trouble twice is one trouble.
+            if all.iter().all(|notice| notice.content != content) {
+                all.push(Notice { id, content });
+            }
+        });
+    }
+}

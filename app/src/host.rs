@@ -1,0 +1,295 @@
+//! Serves the page's requests: load → ready → ask, and everything that may go wrong between.
+
+use std::{rc::Rc, time::Duration};
+
+use futures_channel::mpsc::UnboundedReceiver;
+use futures_util::{
+    StreamExt,
+    future::{AbortHandle, Abortable, Either, select},
+};
+use selfrag::{
+    Error, Result,
+    error::GpuError,
+    gpu::{Gpu, Options},
+    platform::{BlobSource, ByteSource, HttpTransport, Store, Transport, get_small, sleep},
+    weights::{
+        fetch::{FetchEvent, LocalFiles, Patience, RemoteModel, fetch_model},
+        kept::OpenFiles,
+        manifest::{MAX_MANIFEST_BYTES, Manifest, Role, harmless_name},
+    },
+};
+use web_sys::File;
+
+use crate::{
+    Job, Stop, adapter,
+    library::Library,
+    post,
+    protocol::{Failure, GpuFacts, ModelFacts, Origin, Reply, Request, Settings},
+    session::Session,
+};
+
+/// The demo's manifest, beside the page: it also names the encoder that other models retrieve with.
+const DEMO: &str = "models/manifest.json";
+/// How often a resting device is checked for loss.
+const CHECK: Duration = Duration::from_secs(1);
+/// Attempts to get a lost device back.
+const REVIVALS: u32 = 3;
+
+/// Takes requests until the worker ends.
+pub(crate) async fn serve(mut queue: UnboundedReceiver<Job>, stop: Stop) {
+    let mut host = Host { library: Library::open().await, stop, gpu: None, session: None, source: None };
+    loop {
+        match select(queue.next(), Box::pin(sleep(CHECK))).await {
+            Either::Left((Some((request, files)), _)) => host.serve(request, files).await,
+            Either::Left((None, _)) => return,
+            Either::Right(_) => host.check_device().await,
+        }
+    }
+}
+
+/// Where a model comes from.
+#[derive(Clone)]
+enum Source {
+    Manifest(String),
+    Urls(Vec<String>),
+    Files { files: Vec<File>, keep: bool },
+    Kept(String),
+}
+
+/// A model's files with what the page shows of them.
+struct Found {
+    name: String,
+    files: OpenFiles,
+    origin: Origin,
+}
+
+struct Host {
+    library: Library,
+    stop: Stop,
+    gpu: Option<Gpu>,
+    session: Option<Session>,
+    /// What is loaded, to be loaded again when the device is lost.
+    source: Option<Source>,
+}
+
+impl Host {
+    async fn serve(&mut self, request: Request, files: Vec<File>) {
+        self.stop.asked.set(false);
+        let result = match request {
+            Request::Inspect => self.inspect().await,
+            Request::LoadManifest { url } => self.load(Source::Manifest(url)).await,
+            Request::LoadUrls { urls } => self.load(Source::Urls(urls)).await,
+            Request::LoadFiles { keep } => self.load(Source::Files { files, keep }).await,
+            Request::LoadKept { folder } => self.load(Source::Kept(folder)).await,
+            Request::Ask { question, settings } => self.ask(&question, &settings).await,
+            Request::Forget { folder } => self.forget(&folder).await,
+            // Handled on arrival.
+            Request::Stop => Ok(()),
+        };
+        if let Err(error) = result {
+            post(&Reply::Failed(Failure::from(&error)));
+        }
+    }
+
+    async fn inspect(&mut self) -> Result<()> {
+        post(&Reply::Storage(self.library.facts().await));
+        self.gpu().await.map(drop)
+    }
+
+    async fn forget(&mut self, folder: &str) -> Result<()> {
+        let result = self.library.forget(folder).await;
+        post(&Reply::Storage(self.library.facts().await));
+        result
+    }
+
+    /// The device, opened when there is none.
+    async fn gpu(&mut self) -> Result<Gpu> {
+        if let Some(gpu) = self.gpu.as_ref().filter(|gpu| gpu.check().is_ok()) {
+            return Ok(gpu.clone());
+        }
+        let gpu = Gpu::open(Options::default()).await?;
+        post(&Reply::Gpu(gpu_facts(&gpu).await));
+        self.gpu = Some(gpu.clone());
+        Ok(gpu)
+    }
+
+    /// Loads a model; a stop ends it at its next await.
+    async fn load(&mut self, source: Source) -> Result<()> {
+        // Before anything is fetched: a page without a usable GPU needs no download.
+        let gpu = self.gpu().await?;
+        // The old model's memory is needed for the new one.
+        self.session = None;
+        self.source = None;
+        let (handle, registration) = AbortHandle::new_pair();
+        *self.stop.load.borrow_mut() = Some(handle);
+        let loaded = Abortable::new(self.open(&gpu, &source), registration).await;
+        self.stop.load.take();
+        post(&Reply::Storage(self.library.facts().await));
+        let (session, facts) = loaded.unwrap_or(Err(Error::Stopped))?;
+        self.session = Some(session);
+        self.source = Some(source);
+        post(&Reply::Ready(facts));
+        Ok(())
+    }
+
+    async fn open(&self, gpu: &Gpu, source: &Source) -> Result<(Session, ModelFacts)> {
+        let Found { name, files, origin } = self.find(source).await?;
+        let mut generator = Vec::new();
+        let mut encoder = Vec::new();
+        let extra = match files.iter().any(|(role, _)| *role == Role::Encoder) {
+            true => OpenFiles::new(),
+            // The demo's encoder belongs to the passages, whatever the generator.
+            false => self.manifest(DEMO, Role::Encoder).await?.files,
+        };
+        for (role, file) in files.into_iter().chain(extra) {
+            match role {
+                Role::Generator => generator.push(file),
+                Role::Encoder => encoder.push(file),
+            }
+        }
+        let session = Session::open(gpu, generator, encoder).await?;
+        let facts = ModelFacts { name, details: session.details(), n_passages: session.n_passages(), from: origin };
+        Ok((session, facts))
+    }
+
+    async fn find(&self, source: &Source) -> Result<Found> {
+        match source {
+            Source::Manifest(url) => self.manifest(url, Role::Generator).await,
+            Source::Urls(urls) => {
+                let model = RemoteModel::from_urls(&HttpTransport, urls).await?;
+                self.fetch(&model, &HttpTransport, true).await
+            }
+            Source::Files { files, keep } => self.picked(files, *keep).await,
+            Source::Kept(folder) => match self.library.kept(folder).await {
+                Some((kept, Some(files))) => Ok(Found { name: kept.name, files, origin: Origin::Storage }),
+                // A download that broke off is continued from where it came.
+                Some((kept, None)) if kept.source.ends_with(".json") => {
+                    self.manifest(&kept.source, Role::Generator).await
+                }
+                Some((kept, None)) if kept.source.starts_with("http") => {
+                    let urls: Vec<String> = kept.source.split(' ').map(str::to_owned).collect();
+                    let model = RemoteModel::from_urls(&HttpTransport, &urls).await?;
+                    self.fetch(&model, &HttpTransport, true).await
+                }
+                _ => Err(Error::io(folder, "incomplete, and where it came from is not known: pick or fetch it again")),
+            },
+        }
+    }
+
+    /// A manifest's files of one role; from storage alone when the manifest cannot be had.
+    async fn manifest(&self, url: &str, role: Role) -> Result<Found> {
+        let json = match get_small(url, MAX_MANIFEST_BYTES).await {
+            Ok(json) => json,
+            Err(error) => {
+                let folder = harmless_name(&RemoteModel::manifest_source(url, role));
+                return match self.library.kept(&folder).await {
+                    Some((kept, Some(files))) => Ok(Found { name: kept.name, files, origin: Origin::Storage }),
+                    _ => Err(error),
+                };
+            }
+        };
+        let model = RemoteModel::from_manifest(url, &Manifest::parse(url, &json)?, role);
+        if model.files.is_empty() {
+            return Err(Error::input(url, "files", format!("none has the role {role:?}")));
+        }
+        self.fetch(&model, &HttpTransport, true).await
+    }
+
+    async fn picked(&self, files: &[File], keep: bool) -> Result<Found> {
+        let mut identity = String::new();
+        let mut sources: Vec<Rc<dyn ByteSource>> = Vec::new();
+        for file in files {
+            identity += &format!("{} {} {} ", file.name(), file.size(), file.last_modified());
+            sources.push(Rc::new(BlobSource::new(file.name(), file.clone().into())));
+        }
+        let local = LocalFiles::new(identity, sources);
+        self.fetch(&local.model()?, &local, keep).await
+    }
+
+    async fn fetch(&self, model: &RemoteModel, transport: &dyn Transport, keep: bool) -> Result<Found> {
+        if !keep {
+            let mut files = OpenFiles::new();
+            for file in &model.files {
+                files.push((file.role, transport.source(&file.url, Some(file.bytes)).await?));
+            }
+            return Ok(Found { name: model.name.clone(), files, origin: Origin::Elsewhere });
+        }
+        let folder = self.library.folder(&model.source).await;
+        let store = folder.as_ref().map(|folder| folder as &dyn Store);
+        let mut stored = store.is_some();
+        let mut report = |event| {
+            stored &= !matches!(event, FetchEvent::NotKept(_));
+            post(&Reply::Fetch(event));
+        };
+        let files = fetch_model(model, transport, store, &Patience::default(), &mut report).await?;
+        let origin = if stored { Origin::Storage } else { Origin::Elsewhere };
+        Ok(Found { name: model.name.clone(), files, origin })
+    }
+
+    async fn ask(&mut self, question: &str, settings: &Settings) -> Result<()> {
+        let Some(session) = &mut self.session else {
+            return Err(Error::config("model", "load one before asking"));
+        };
+        let stop = self.stop.asked.clone();
+        match session.ask(question, settings, &move || stop.get()).await {
+            Ok(()) => {
+                post(&Reply::Done);
+                Ok(())
+            }
+            // Told by `Lost`; the page asks again when everything is back.
+            Err(Error::Gpu(GpuError::Lost(message))) => self.revive(message).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notices a device that was lost while nothing happened.
+    async fn check_device(&mut self) {
+        let Some(Err(Error::Gpu(GpuError::Lost(message)))) = self.gpu.as_ref().map(Gpu::check) else { return };
+        if let Err(error) = self.revive(message).await {
+            post(&Reply::Failed(Failure::from(&error)));
+        }
+    }
+
+    /// Opens a new device and loads the model again.
+    async fn revive(&mut self, message: String) -> Result<()> {
+        post(&Reply::Lost(message.clone()));
+        (self.gpu, self.session) = (None, None);
+        let source = self.source.take();
+        let mut error = Error::Gpu(GpuError::Lost(message));
+        for attempt in 0..REVIVALS {
+            sleep(Duration::from_millis(500 * u64::from(attempt))).await;
+            let result = match &source {
+                Some(source) => self.load(source.clone()).await,
+                None => self.gpu().await.map(drop),
+            };
+            match result {
+                Ok(()) => {
+                    post(&Reply::Recovered);
+                    return Ok(());
+                }
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                Err(e) => error = e,
+            }
+        }
+        Err(error)
+    }
+}
+
+async fn gpu_facts(gpu: &Gpu) -> GpuFacts {
+    let facts = gpu.facts();
+    let name = match facts.name.as_str() {
+        "" => adapter::name().await.unwrap_or_else(|| "GPU".into()),
+        name => name.to_owned(),
+    };
+    let with = |has: bool, name: &str| if has { name.to_owned() } else { format!("no {name}") };
+    let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
+    GpuFacts {
+        name,
+        software: facts.software,
+        features: vec![facts.backend.clone(), with(facts.subgroups, "subgroups"), with(facts.f16, "shader-f16")],
+        limits: vec![
+            ("Largest binding".into(), gigabytes(facts.max_binding_bytes)),
+            ("Largest buffer".into(), gigabytes(facts.max_buffer_bytes)),
+        ],
+    }
+}

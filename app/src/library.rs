@@ -1,0 +1,90 @@
+//! The models in browser storage: one folder each, with a note of what was verified.
+
+use selfrag::{
+    Result,
+    platform::{
+        Store,
+        opfs::{self, Directory},
+    },
+    weights::{
+        kept::{Kept, OpenFiles},
+        manifest::harmless_name,
+    },
+};
+
+use crate::protocol::{KeptModel, StorageFacts};
+
+/// Browser storage, or why there is none.
+pub(crate) struct Library {
+    models: Result<Directory>,
+}
+
+impl Library {
+    /// Opens it; a refusal is kept to be told.
+    pub(crate) async fn open() -> Self {
+        Self { models: open_models().await }
+    }
+
+    /// The folder of the model that comes from `source`; none when storage is refused.
+    pub(crate) async fn folder(&self, source: &str) -> Option<Directory> {
+        self.models.as_ref().ok()?.folder(&harmless_name(source)).await.ok()
+    }
+
+    /// A kept model by its folder's name, with its files when it is complete.
+    pub(crate) async fn kept(&self, folder: &str) -> Option<(Kept, Option<OpenFiles>)> {
+        let models = self.models.as_ref().ok()?;
+        // The name comes from the page; asking for a folder that is not there would make it.
+        if !models.names().await.ok()?.iter().any(|name| name == folder) {
+            return None;
+        }
+        let folder = models.folder(folder).await.ok()?;
+        let kept = Kept::read(&folder).await?;
+        let files = kept.open(&folder).await.ok()?;
+        Some((kept, files))
+    }
+
+    /// Deletes a model.
+    pub(crate) async fn forget(&self, folder: &str) -> Result<()> {
+        match &self.models {
+            Ok(models) => models.delete(folder).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// What is there, for the page.
+    pub(crate) async fn facts(&self) -> StorageFacts {
+        let estimate = opfs::estimate().await;
+        let (usage, quota) = (estimate.map(|e| e.usage), estimate.map(|e| e.quota));
+        let models = match &self.models {
+            Ok(models) => list(models).await,
+            Err(error) => return StorageFacts { refused: Some(error.to_string()), ..StorageFacts::default() },
+        };
+        StorageFacts { models, usage, quota, refused: None }
+    }
+}
+
+async fn open_models() -> Result<Directory> {
+    Directory::root().await?.folder("models").await
+}
+
+async fn list(models: &Directory) -> Vec<KeptModel> {
+    let mut found = Vec::new();
+    for folder in models.names().await.unwrap_or_default() {
+        let Ok(directory) = models.folder(&folder).await else { continue };
+        let kept = Kept::read(&directory).await.unwrap_or_default();
+        let mut bytes = 0;
+        for file in directory.list().await.unwrap_or_default() {
+            bytes += directory.size(&file).await.ok().flatten().unwrap_or(0);
+        }
+        if bytes == 0 {
+            // Made by a download that never began.
+            continue;
+        }
+        let name = if kept.name.is_empty() { folder.clone() } else { kept.name.clone() };
+        let complete = kept.is_complete();
+        let total_bytes = kept.total_bytes.max(bytes);
+        found.push(KeptModel { folder, name, bytes, total_bytes, complete, source: kept.source });
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}

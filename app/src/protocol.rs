@@ -1,0 +1,200 @@
+//! What page and worker say to each other, as JSON strings; picked files travel beside the string, as the browser's own objects.
+//!
+//! The page asks with [`Request`]; the worker tells with [`Reply`], many to one request. Both start up on their own: the
+//! worker says [`Reply::Hello`] when it listens, and the page keeps its requests until then.
+
+use selfrag::{Error, error::GpuError, event::Event, weights::fetch::FetchEvent};
+use serde::{Deserialize, Serialize};
+
+/// Page → worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Find a GPU, and tell what browser storage holds.
+    Inspect,
+    /// Load the model that a `manifest.json` names; its address is relative to the page.
+    LoadManifest { url: String },
+    /// Load a GGUF file from the web; splits in order.
+    LoadUrls { urls: Vec<String> },
+    /// Load the GGUF files that come with this message, and copy them to browser storage if `keep`.
+    LoadFiles { keep: bool },
+    /// Load a model from browser storage.
+    LoadKept { folder: String },
+    /// Answer a question.
+    Ask { question: String, settings: Settings },
+    /// Stop what is under way: a download or an answer.
+    Stop,
+    /// Delete a model from browser storage.
+    Forget { folder: String },
+}
+
+/// Worker → page.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    /// The worker listens.
+    Hello,
+    /// The GPU that will be used.
+    Gpu(GpuFacts),
+    /// What browser storage holds.
+    Storage(StorageFacts),
+    /// A download or copy goes on.
+    Fetch(FetchEvent),
+    /// Weights go to the GPU: (bytes there, of all).
+    Uploading { bytes: u64, total: u64 },
+    /// Something is being prepared; its name.
+    Preparing(String),
+    /// Questions can be asked.
+    Ready(ModelFacts),
+    /// A step of the answer.
+    Engine(Event),
+    /// The speed so far.
+    Stats(Stats),
+    /// The answer is complete.
+    Done,
+    /// What was asked for failed.
+    Failed(Failure),
+    /// The GPU device was lost; the worker builds everything anew.
+    Lost(String),
+    /// Everything is there again after a loss.
+    Recovered,
+}
+
+/// When passages are retrieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// The model decides.
+    Adaptive,
+    /// For every question.
+    Always,
+    /// For none.
+    Never,
+}
+
+/// What the user sets for a question.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) mode: Mode,
+    /// Retrieve when p(Retrieve) is above.
+    pub(crate) threshold: f32,
+    /// Passages retrieved.
+    pub(crate) n_docs: usize,
+    /// Longest candidate, in tokens.
+    pub(crate) max_new_tokens: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { mode: Mode::Adaptive, threshold: 0.2, n_docs: 5, max_new_tokens: 100 }
+    }
+}
+
+/// The adapter, in its own words.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GpuFacts {
+    pub(crate) name: String,
+    /// Such as "subgroups 32".
+    pub(crate) features: Vec<String>,
+    /// Name and value.
+    pub(crate) limits: Vec<(String, String)>,
+    /// A software adapter: everything works, slowly.
+    pub(crate) software: bool,
+}
+
+/// The loaded model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelFacts {
+    pub(crate) name: String,
+    /// Such as "30 layers", "vocabulary 49,168".
+    pub(crate) details: Vec<String>,
+    /// Passages that can be retrieved.
+    pub(crate) n_passages: usize,
+    /// Where the weights were read from.
+    pub(crate) from: Origin,
+}
+
+/// Where weights come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Origin {
+    /// Browser storage: works offline.
+    Storage,
+    /// The network, or a picked file that was not kept.
+    Elsewhere,
+}
+
+/// A model in browser storage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeptModel {
+    pub(crate) folder: String,
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    pub(crate) total_bytes: u64,
+    pub(crate) complete: bool,
+    /// The manifest or file it came from, to continue a download.
+    pub(crate) source: String,
+}
+
+/// Browser storage.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StorageFacts {
+    pub(crate) models: Vec<KeptModel>,
+    pub(crate) usage: Option<u64>,
+    pub(crate) quota: Option<u64>,
+    /// Why there is none.
+    pub(crate) refused: Option<String>,
+}
+
+/// How fast the answer is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stats {
+    /// Tokens written, all candidates together.
+    pub(crate) n_tokens: usize,
+    pub(crate) seconds: f64,
+    pub(crate) tokens_per_second: f64,
+}
+
+/// What failed, for the page to explain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    pub(crate) message: String,
+}
+
+/// Kinds of failure with a different advice each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FailureKind {
+    NoWebGpu,
+    NoAdapter,
+    GpuTooSmall,
+    GpuMemory,
+    GpuLost,
+    GpuWrong,
+    Network,
+    Input,
+    Storage,
+    Question,
+    Stopped,
+    Worker,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let kind = match error {
+            Error::Input { .. } => FailureKind::Input,
+            Error::Io { .. } => FailureKind::Storage,
+            Error::Network { .. } => FailureKind::Network,
+            Error::Gpu(gpu) => match gpu {
+                GpuError::NoWebGpu => FailureKind::NoWebGpu,
+                GpuError::NoAdapter(_) => FailureKind::NoAdapter,
+                GpuError::Limit { .. } => FailureKind::GpuTooSmall,
+                GpuError::OutOfMemory(_) => FailureKind::GpuMemory,
+                GpuError::Lost(_) => FailureKind::GpuLost,
+                _ => FailureKind::GpuWrong,
+            },
+            Error::ContextFull { .. } | Error::Config { .. } => FailureKind::Question,
+            Error::Stopped => FailureKind::Stopped,
+            _ => FailureKind::Worker,
+        };
+        Self { kind, message: error.to_string() }
+    }
+}

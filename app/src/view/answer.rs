@@ -1,0 +1,110 @@
+//! The answer with its citation, and how the candidates ranked.
+
+use std::cmp::Ordering;
+
+use leptos::prelude::*;
+use selfrag::self_rag::{Answer, Candidate};
+
+use crate::{
+    client::Client,
+    format,
+    run::{Phase, Run},
+};
+
+/// The answer, or what is known of it while candidates are written.
+#[component]
+pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
+    let run = client.run;
+    let body = move || match (run.answer.get(), run.phase.get()) {
+        (Some(answer), _) => view! { <Answered run answer/> }.into_any(),
+        (None, Phase::Running) => view! { <Writing run/> }.into_any(),
+        _ => ().into_any(),
+    };
+    view! {
+        <Show when=move || matches!(run.phase.get(), Phase::Running | Phase::Done | Phase::Stopped)>
+            <article class="answer" class:pending=move || run.answer.with(Option::is_none)>
+                <p class="asked">{move || run.question.get()}</p>
+                // Read aloud when it is complete, not token by token.
+                <div aria-live="polite" data-testid="answer">{body}</div>
+            </article>
+        </Show>
+    }
+}
+
+/// While there is no answer yet.
+#[component]
+fn Writing(run: Run) -> impl IntoView {
+    let what = move || {
+        let candidates = run.candidates.get();
+        let finished = candidates.iter().filter(|c| c.finished.get()).count();
+        match (run.decision.get(), &candidates[..]) {
+            (None, _) => "Deciding whether passages are needed…".to_owned(),
+            (Some(decision), []) if decision.retrieve => "Looking for passages…".to_owned(),
+            (Some(_), []) => "Writing…".to_owned(),
+            // The only candidate is the answer: it may be read as it is written.
+            (_, [only]) if only.hit.is_none() => only.text.get(),
+            (_, many) => format!("Writing {} candidates in parallel, {finished} finished…", many.len()),
+        }
+    };
+    view! { <p class="writing">{what}</p> }
+}
+
+/// The finished answer.
+#[component]
+fn Answered(run: Run, answer: Answer) -> impl IntoView {
+    let best = answer.candidates.get(answer.best);
+    let cited = best.and_then(|candidate| candidate.hit.as_ref()).map(|hit| hit.passage.title.clone());
+    let text = if answer.text.trim().is_empty() { "The model wrote nothing.".to_owned() } else { answer.text.clone() };
+    let truncated = best.is_some_and(|candidate| candidate.truncated);
+    let best = answer.best;
+    view! {
+        <p class="answer-text">
+            <span data-testid="answer-text">{text}</span>
+            {truncated.then_some("…")}
+            {cited.map(|title| view! { " " <Citation run number=best title/> })}
+        </p>
+        {(answer.candidates.len() > 1).then(|| view! { <Ranking run answer/> })}
+    }
+}
+
+/// A link to the passage that supports the answer; following it opens the passage.
+#[component]
+fn Citation(run: Run, number: usize, title: String) -> impl IntoView {
+    view! {
+        <a
+            class="citation" data-testid="citation" href=format!("#passage-{}", number + 1)
+            on:click=move |_| run.opened.set(Some(number))
+        >
+            <span class="visually-hidden">"Source: "</span>
+            <b>{number + 1}</b>
+            {title}
+        </a>
+    }
+}
+
+/// All candidates by segment score.
+#[component]
+fn Ranking(run: Run, answer: Answer) -> impl IntoView {
+    let mut order: Vec<(usize, Candidate)> = answer.candidates.into_iter().enumerate().collect();
+    let segment = |candidate: &Candidate| candidate.scores.segment.unwrap_or(f32::NEG_INFINITY);
+    order.sort_by(|(_, a), (_, b)| segment(b).partial_cmp(&segment(a)).unwrap_or(Ordering::Equal));
+    let best = answer.best;
+    let row = move |(number, candidate): (usize, Candidate)| {
+        view! {
+            <li class:best=number == best>
+                <a class="number" href=format!("#passage-{}", number + 1) aria-label=format!("Passage {}", number + 1)
+                    on:click=move |_| run.opened.set(Some(number))>{number + 1}</a>
+                <span class="ranked-text">{candidate.text}</span>
+                <span class="ranked-score" title="Segment score: sequence + relevance + support + ½ usefulness">
+                    {candidate.scores.segment.map_or_else(|| "–".to_owned(), format::score)}
+                </span>
+            </li>
+        }
+    };
+    view! {
+        <details class="ranking">
+            <summary>"How the candidates ranked"</summary>
+            <ol data-testid="ranking">{order.into_iter().map(row).collect_view()}</ol>
+        </details>
+    }
+}

@@ -1,0 +1,79 @@
+//! What is seen. Components take the [`Client`] and read its signals; they hold no state but what only the eye needs.
+
+// `#[component]` makes a `pub` struct beside each function, whatever the function's own visibility.
+#![allow(unreachable_pub)]
+
+mod answer;
+mod ask;
+mod decision;
+mod footer;
+mod meter;
+mod model;
+mod model_sources;
+mod notices;
+mod passages;
+mod settings;
+
+use leptos::prelude::*;
+
+use crate::client::{Client, Gpu};
+
+/// The whole page.
+pub(crate) fn page(client: Client) -> impl IntoView {
+    let absent = move || match client.gpu.get() {
+        Gpu::Absent(failure) => Some(failure),
+        _ => None,
+    };
+    view! {
+        <a class="skip" href="#question">"Skip to the question"</a>
+        <Header client/>
+        <main>
+            {move || absent().map(|failure| view! { <notices::NoGpu failure/> })}
+            <ask::Ask client/>
+            <notices::Notices client/>
+            <model::ModelPanel client/>
+            <section class="results" aria-label="Answer">
+                <decision::DecisionLine run=client.run/>
+                <answer::AnswerCard client/>
+                <passages::Passages run=client.run/>
+            </section>
+        </main>
+        <footer::Footer client/>
+    }
+}
+
+/// The name, what it is, and the state of the GPU.
+#[component]
+fn Header(client: Client) -> impl IntoView {
+    let (label, class) = (move || gpu_label(&client.gpu.get()), move || gpu_class(&client.gpu.get()));
+    view! {
+        <header class="top">
+            <h1>
+                <span class="mark" aria-hidden="true"><i></i><i></i><i></i></span>
+                "Self-RAG"
+            </h1>
+            <p class="tagline">"Retrieves, writes and criticises itself, on your own GPU."</p>
+            <p class=move || format!("pill {}", class()) data-testid="gpu-state" role="status">{label}</p>
+        </header>
+    }
+}
+
+fn gpu_label(gpu: &Gpu) -> String {
+    match gpu {
+        Gpu::Unknown => "Looking for a GPU…".into(),
+        Gpu::Found(facts) if facts.software => "Software GPU".into(),
+        Gpu::Found(_) => "GPU ready".into(),
+        Gpu::Absent(_) => "No GPU".into(),
+        Gpu::Lost(_) => "GPU lost, starting again…".into(),
+    }
+}
+
+fn gpu_class(gpu: &Gpu) -> &'static str {
+    match gpu {
+        Gpu::Unknown => "quiet",
+        Gpu::Found(facts) if facts.software => "warn",
+        Gpu::Found(_) => "good",
+        Gpu::Absent(_) => "bad",
+        Gpu::Lost(_) => "warn",
+    }
+}

@@ -1,0 +1,194 @@
+//! Llama on WGSL: any batch of sequences, prefill and decode alike, in one forward pass.
+//!
+//! A batch is a flat list of rows (token, position, sequence, cache slot). Every matrix is read once for all rows; attention looks
+//! each row's past up through its sequence's page table, so N passages over one shared prompt are N sequences that share pages
+//! and decode together. Per layer nine launches: norm, qkv, rope + cache write, attention, output (+ residual), norm,
+//! gate + up, SwiGLU, down (+ residual).
+
+mod config;
+mod forward;
+mod model;
+
+use std::collections::HashSet;
+
+pub use config::LlamaConfig;
+pub use model::LoadProgress;
+
+use super::{
+    Generator, SeqId, StepOutput,
+    kv_cache::{PAGE, PageTable},
+};
+use crate::{
+    Error, Result,
+    gpu::{Buffer, Gpu, Tensor},
+    platform::LocalFuture,
+    weights::Weights,
+};
+use model::Model;
+
+/// What to reserve beside the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LlamaOptions {
+    /// Tokens that fit the KV cache, all sequences together; none: 256 MB worth, 2,048 to 16,384 tokens.
+    pub kv_tokens: Option<usize>,
+    /// Rows a pass takes at a time; longer batches are cut. Bounds the memory for activations.
+    pub max_rows: usize,
+    /// Keep keys and values as f32 instead of f16: twice the memory, for comparisons with f32 references.
+    pub kv_f32: bool,
+}
+
+impl Default for LlamaOptions {
+    fn default() -> Self {
+        Self { kv_tokens: None, max_rows: 256, kv_f32: false }
+    }
+}
+
+/// A Llama with its KV cache.
+#[derive(Debug)]
+pub struct Llama {
+    gpu: Gpu,
+    config: LlamaConfig,
+    model: Model,
+    table: PageTable,
+    cache: Vec<(Buffer, Buffer)>, // per layer keys and values: (slots, kv_heads · head_dim) in f16 or f32
+    kv_f32: bool,
+    scratch: Scratch,
+    watch: Vec<u32>,
+    context_length: usize,
+}
+
+/// Activations; `rows` is [`LlamaOptions::max_rows`].
+#[derive(Debug)]
+struct Scratch {
+    rows: usize,
+    x: Tensor,        // (rows, hidden): the residual stream
+    normed: Tensor,   // (rows, hidden)
+    qkv: Tensor,      // (rows, qkv)
+    q: Tensor,        // (rows, q)
+    attended: Tensor, // (rows, q)
+    gate_up: Tensor,  // (rows, 2 · feed_forward)
+    gated: Tensor,    // (rows, feed_forward)
+    last: Tensor,     // (OUT_ROWS, hidden)
+    logits: Tensor,   // (OUT_ROWS, vocabulary)
+    partials: Buffer, // (OUT_ROWS, chunks)
+    out: Tensor,      // (OUT_ROWS, 2 + watched)
+    watch: Buffer,    // (watched)
+    picks: Buffer,    // (OUT_ROWS)
+    row_info: Buffer, // (rows)
+    pages: Buffer,    // (sequences ≤ rows, max_pages)
+    max_pages: usize,
+}
+
+/// Rows that are turned into logits at a time: a row of logits is as long as the vocabulary.
+const OUT_ROWS: usize = 32;
+
+impl Llama {
+    /// Streams a model to the GPU; nothing of its size passes through host memory at once.
+    pub async fn load(
+        gpu: &Gpu,
+        weights: &dyn Weights,
+        options: LlamaOptions,
+        on_progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self> {
+        let config = LlamaConfig::read(weights)?;
+        let per_token = config.kv_bytes_per_token();
+        let kv_tokens = options.kv_tokens.unwrap_or_else(|| ((256 << 20) / per_token).clamp(2048, 16_384) as usize);
+        let kv_tokens = kv_tokens.max(PAGE).next_multiple_of(PAGE);
+        let context_length = config.context_length.min(kv_tokens);
+        let model = Model::load(gpu, weights, &config, context_length, on_progress).await?;
+        let kv_bytes = config.heads.kv_heads * config.heads.head_dim * if options.kv_f32 { 4 } else { 2 };
+        let layer = || -> Result<(Buffer, Buffer)> {
+            let bytes = (kv_tokens * kv_bytes) as u64;
+            Ok((gpu.buffer("key cache", bytes)?, gpu.buffer("value cache", bytes)?))
+        };
+        let cache = (0..config.layers).map(|_| layer()).collect::<Result<_>>()?;
+        let scratch = Scratch::new(gpu, &config, options.max_rows.max(1), context_length)?;
+        let table = PageTable::new(kv_tokens / PAGE, context_length);
+        let kv_f32 = options.kv_f32;
+        Ok(Self { gpu: gpu.clone(), config, model, table, cache, kv_f32, scratch, watch: Vec::new(), context_length })
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Free places in the KV cache, in tokens.
+    pub fn free_tokens(&self) -> usize {
+        self.table.free_pages() * PAGE
+    }
+
+    fn check(&self, batch: &[(SeqId, Vec<u32>)]) -> Result<()> {
+        let mut seen = HashSet::new();
+        for (seq, tokens) in batch {
+            assert!(seen.insert(seq), "a sequence may be extended once a batch");
+            assert!(!tokens.is_empty(), "each sequence of a batch gets at least one token");
+            if let Some(token) = tokens.iter().find(|t| **t as usize >= self.config.vocabulary) {
+                let problem = format!("id {token}, but the model's vocabulary has {} tokens", self.config.vocabulary);
+                return Err(Error::input("prompt", "token", problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Scratch {
+    fn new(gpu: &Gpu, config: &LlamaConfig, rows: usize, context_length: usize) -> Result<Self> {
+        let max_pages = context_length.div_ceil(PAGE);
+        let out_rows = rows.min(OUT_ROWS);
+        Ok(Self {
+            rows,
+            x: gpu.tensor("x", rows, config.hidden)?,
+            normed: gpu.tensor("normed", rows, config.hidden)?,
+            qkv: gpu.tensor("qkv", rows, config.qkv())?,
+            q: gpu.tensor("q", rows, config.q())?,
+            attended: gpu.tensor("attended", rows, config.q())?,
+            gate_up: gpu.tensor("gate_up", rows, 2 * config.feed_forward)?,
+            gated: gpu.tensor("gated", rows, config.feed_forward)?,
+            last: gpu.tensor("last", out_rows, config.hidden)?,
+            logits: gpu.tensor("logits", out_rows, config.vocabulary)?,
+            partials: gpu.buffer("partials", crate::ops::partials_bytes(config.vocabulary, out_rows))?,
+            out: gpu.tensor("out", out_rows, 2)?,
+            watch: gpu.upload_words("watch", &[0])?,
+            picks: gpu.upload_words("picks", &vec![0; out_rows])?,
+            row_info: gpu.buffer("rows", (rows * 16) as u64)?,
+            pages: gpu.buffer("pages", (rows * max_pages * 4) as u64)?,
+            max_pages,
+        })
+    }
+}
+
+impl Generator for Llama {
+    fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    fn watch(&mut self, tokens: &[u32]) {
+        assert!(tokens.iter().all(|t| (*t as usize) < self.config.vocabulary), "watched tokens are in the vocabulary");
+        self.watch = tokens.to_vec();
+        let watch = if tokens.is_empty() { &[0][..] } else { tokens };
+        let sized = self.gpu.upload_words("watch", watch);
+        let out = self.gpu.tensor("out", self.scratch.out.rows, 2 + tokens.len());
+        // A few hundred bytes: if they do not fit, the next pass reports the device's error.
+        if let (Ok(buffer), Ok(out)) = (sized, out) {
+            self.scratch.watch = buffer;
+            self.scratch.out = out;
+        }
+    }
+
+    fn start(&mut self) -> Result<SeqId> {
+        Ok(self.table.start())
+    }
+
+    fn fork(&mut self, seq: SeqId) -> Result<SeqId> {
+        Ok(self.table.fork(seq))
+    }
+
+    fn free(&mut self, seq: SeqId) {
+        self.table.free(seq);
+    }
+
+    fn forward<'a>(&'a mut self, batch: &'a [(SeqId, Vec<u32>)]) -> LocalFuture<'a, Result<Vec<StepOutput>>> {
+        Box::pin(self.run(batch))
+    }
+}

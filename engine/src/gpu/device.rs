@@ -1,0 +1,302 @@
+//! The device: adapter choice, features, limits, errors and loss, transfers.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
+
+use futures_channel::oneshot;
+use serde::{Deserialize, Serialize};
+
+use super::{pipeline::Pipelines, recording::Arena, tensor::Buffer};
+use crate::{Error, Result, error::GpuError};
+
+/// What to use of what the device offers; tests switch things off to run the other paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Use subgroup operations where they exist.
+    pub subgroups: bool,
+    /// Use shader-f16 where it exists.
+    pub f16: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { subgroups: true, f16: true }
+    }
+}
+
+/// What a person may want to know about the device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Adapter name as the driver or browser gives it; browsers often give none.
+    pub name: String,
+    /// `Vulkan` or `BrowserWebGpu`.
+    pub backend: String,
+    /// Whether it is a software renderer.
+    pub software: bool,
+    /// Subgroup operations in use.
+    pub subgroups: bool,
+    /// shader-f16 in use.
+    pub f16: bool,
+    /// Largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+}
+
+/// A device with its queue and caches. Cheap to clone; stays on its thread.
+#[derive(Clone)]
+pub struct Gpu {
+    pub(super) inner: Rc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) facts: Facts,
+    pub(super) pipelines: RefCell<Pipelines>,
+    pub(super) arena: RefCell<Arena>,
+    pub(super) bind_groups: RefCell<HashMap<Vec<u64>, wgpu::BindGroup>>,
+    /// Buffers dropped since the last submit, whose bind groups can go.
+    pub(super) dropped: RefCell<Vec<u64>>,
+    pub(super) next_id: Cell<u64>,
+    pub(super) allocated: Cell<u64>,
+    failure: Arc<Mutex<Option<GpuError>>>,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu").field("facts", &self.inner.facts).finish_non_exhaustive()
+    }
+}
+
+impl Gpu {
+    /// Opens the best adapter. In the browser the first answers may be null while the GPU process restarts, so it asks again
+    /// for four seconds.
+    pub async fn open(options: Options) -> Result<Self> {
+        #[cfg(target_family = "wasm")]
+        super::web::prepare(options.subgroups)?;
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::BROWSER_WEBGPU;
+        let instance = wgpu::Instance::new(descriptor);
+        let adapter = request_adapter(&instance).await?;
+        let info = adapter.get_info();
+        let offered = adapter.features();
+        let mut features = wgpu::Features::empty();
+        if options.f16 {
+            features |= offered & wgpu::Features::SHADER_F16;
+        }
+        if options.subgroups {
+            features |= offered & wgpu::Features::SUBGROUP;
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("selfrag"),
+            required_features: features,
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        let (device, queue) =
+            adapter.request_device(&descriptor).await.map_err(|e| GpuError::NoAdapter(e.to_string()))?;
+        #[cfg(target_family = "wasm")]
+        let subgroups = super::web::subgroups_granted();
+        #[cfg(not(target_family = "wasm"))]
+        let subgroups = features.contains(wgpu::Features::SUBGROUP);
+        let limits = device.limits();
+        let facts = Facts {
+            name: info.name,
+            backend: format!("{:?}", info.backend),
+            software: info.device_type == wgpu::DeviceType::Cpu,
+            subgroups,
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_buffer_bytes: limits.max_buffer_size,
+        };
+        let failure = Arc::new(Mutex::new(None));
+        watch_failures(&device, &failure);
+        let arena = Arena::new(&device);
+        Ok(Self {
+            inner: Rc::new(Inner {
+                device,
+                queue,
+                facts,
+                pipelines: RefCell::default(),
+                arena: RefCell::new(arena),
+                bind_groups: RefCell::default(),
+                dropped: RefCell::default(),
+                next_id: Cell::new(1),
+                allocated: Cell::new(0),
+                failure,
+            }),
+        })
+    }
+
+    /// What this device is and offers.
+    pub fn facts(&self) -> &Facts {
+        &self.inner.facts
+    }
+
+    /// Bytes of GPU memory in buffers that are alive.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.inner.allocated.get()
+    }
+
+    /// The error that the device reported since it was opened, if any.
+    pub fn check(&self) -> Result<()> {
+        let failure = self.inner.failure.lock().expect("no holder panics");
+        failure.clone().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// A zeroed buffer of at least `bytes`.
+    pub fn buffer(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        // Zero-sized bindings are invalid, and copies go by four bytes.
+        let bytes = bytes.max(16).next_multiple_of(4);
+        for (limit, available) in [
+            ("maxStorageBufferBindingSize", self.inner.facts.max_binding_bytes),
+            ("maxBufferSize", self.inner.facts.max_buffer_bytes),
+        ] {
+            if bytes > available {
+                let error = GpuError::Limit { limit, what: label.to_string(), needed: bytes, available };
+                return Err(error.into());
+            }
+        }
+        let raw = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        self.check()?;
+        Ok(Buffer::new(self.clone(), raw, bytes))
+    }
+
+    /// Writes bytes (a multiple of four of them) into a buffer, in order with submitted work.
+    pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
+        assert!(
+            bytes.len() % 4 == 0 && offset + bytes.len() as u64 <= buffer.bytes(),
+            "write of {} bytes at {offset} into a buffer of {}",
+            bytes.len(),
+            buffer.bytes()
+        );
+        self.inner.queue.write_buffer(buffer.raw(), offset, bytes);
+    }
+
+    /// Copies a range within each of the buffers, after all submitted work.
+    pub fn copy_within<'a>(&self, buffers: impl Iterator<Item = &'a Buffer>, from: u64, to: u64, bytes: u64) {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("copy") };
+        let mut encoder = self.inner.device.create_command_encoder(&descriptor);
+        // WebGPU forbids a copy within one buffer, so the bytes take a detour.
+        let detour = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("copy"),
+            size: bytes,
+            usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        for buffer in buffers {
+            encoder.copy_buffer_to_buffer(buffer.raw(), from, &detour, 0, bytes);
+            encoder.copy_buffer_to_buffer(&detour, 0, buffer.raw(), to, bytes);
+        }
+        self.inner.queue.submit([encoder.finish()]);
+    }
+
+    /// Hands written data to the device and, natively, waits for it, so that staging memory stays bounded during a load.
+    pub async fn flush(&self) -> Result<()> {
+        self.inner.queue.submit([]);
+        let (sender, receiver) = oneshot::channel();
+        self.inner.queue.on_submitted_work_done(move || {
+            let _ = sender.send(());
+        });
+        self.wait();
+        receiver.await.map_err(|_| GpuError::Lost("work never finished".into()))?;
+        self.check()
+    }
+
+    /// Reads `bytes` from a buffer, after all submitted work.
+    pub async fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        assert!(bytes % 4 == 0 && offset + bytes <= buffer.bytes(), "read past a buffer's end");
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let device = &self.inner.device;
+        let staging = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read") });
+        encoder.copy_buffer_to_buffer(buffer.raw(), offset, &staging, 0, bytes);
+        self.inner.queue.submit([encoder.finish()]);
+        let (sender, receiver) = oneshot::channel();
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            let _ = sender.send(result);
+        });
+        self.wait();
+        let mapped = receiver.await.map_err(|_| GpuError::Lost("the read-back never arrived".into()))?;
+        self.check()?;
+        mapped.map_err(|e| GpuError::Lost(e.to_string()))?;
+        let view = staging.slice(..).get_mapped_range().map_err(|e| GpuError::Refused(e.to_string()))?;
+        let out = view.to_vec();
+        drop(view);
+        staging.unmap();
+        Ok(out)
+    }
+
+    /// Drops the device as a driver crash would, for testing recovery.
+    pub fn destroy(&self) {
+        self.inner.device.destroy();
+    }
+
+    /// Natively callbacks run only while somebody polls; browsers run them on their own.
+    fn wait(&self) {
+        #[cfg(not(target_family = "wasm"))]
+        if let Err(error) = self.inner.device.poll(wgpu::PollType::wait_indefinitely()) {
+            self.inner.failure.lock().expect("no holder panics").get_or_insert(GpuError::Lost(error.to_string()));
+        }
+    }
+}
+
+async fn request_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
+    #[cfg(not(target_family = "wasm"))]
+    if let Ok(wanted) = std::env::var("SELFRAG_GPU") {
+        let all = instance.enumerate_adapters(wgpu::Backends::VULKAN).await;
+        let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
+        let found = all.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&wanted.to_lowercase()));
+        return found.ok_or_else(|| {
+            Error::config("SELFRAG_GPU", format!("no adapter's name contains {wanted:?}; there are {names:?}"))
+        });
+    }
+    let options =
+        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    let tries = if cfg!(target_family = "wasm") { 8 } else { 1 };
+    let mut problem = String::new();
+    for attempt in 0..tries {
+        match instance.request_adapter(&options).await {
+            Ok(adapter) => return Ok(adapter),
+            Err(error) => problem = error.to_string(),
+        }
+        if attempt + 1 < tries {
+            crate::platform::sleep(std::time::Duration::from_millis(500)).await;
+        }
+    }
+    Err(GpuError::NoAdapter(problem).into())
+}
+
+fn watch_failures(device: &wgpu::Device, failure: &Arc<Mutex<Option<GpuError>>>) {
+    let first = Arc::clone(failure);
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        let error = match error {
+            wgpu::Error::OutOfMemory { source } => GpuError::OutOfMemory(source.to_string()),
+            other => GpuError::Refused(other.to_string()),
+        };
+        first.lock().expect("no holder panics").get_or_insert(error);
+    }));
+    let first = Arc::clone(failure);
+    device.set_device_lost_callback(move |reason, message| {
+        let error = GpuError::Lost(format!("{reason:?}: {message}"));
+        // Loss outranks whatever error it caused first.
+        *first.lock().expect("no holder panics") = Some(error);
+    });
+}

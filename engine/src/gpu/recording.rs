@@ -1,0 +1,164 @@
+//! A recording: what to run, apart from running it.
+
+use std::rc::Rc;
+
+use super::{Gpu, pipeline::Pipeline, shaders::Binding, tensor::Buffer};
+
+/// Dispatches in order, to be run as one compute pass. Each sees the writes of those before it.
+#[derive(Default)]
+pub struct Recording {
+    steps: Vec<Step>,
+    /// Parameters of all steps, each at a multiple of [`SLOT`].
+    params: Vec<u8>,
+}
+
+struct Step {
+    pipeline: Rc<Pipeline>,
+    buffers: Vec<Buffer>,
+    params_offset: u32,
+    groups: [u32; 3],
+}
+
+/// Distance between two steps' parameters: WebGPU's largest minUniformBufferOffsetAlignment.
+const SLOT: usize = 256;
+/// Steps whose parameters fit the arena before it first grows.
+const ARENA_SLOTS: usize = 1024;
+
+/// The uniform buffer that holds a recording's parameters. Writes are ordered with submits, so every recording reuses it.
+pub(super) struct Arena {
+    buffer: wgpu::Buffer,
+}
+
+impl Arena {
+    pub(super) fn new(device: &wgpu::Device) -> Self {
+        Self { buffer: Self::create(device, ARENA_SLOTS * SLOT) }
+    }
+
+    fn create(device: &wgpu::Device, bytes: usize) -> wgpu::Buffer {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: bytes as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+}
+
+impl std::fmt::Debug for Recording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recording({} dispatches)", self.steps.len())
+    }
+}
+
+impl Recording {
+    /// An empty recording.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of dispatches so far.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Adds a dispatch: the shader's parameters go to binding 0, `buffers` to the bindings from 1 on.
+    pub fn dispatch<P: bytemuck::Pod>(
+        &mut self,
+        gpu: &Gpu,
+        (shader, defines): (&str, &[&str]),
+        params: P,
+        buffers: &[&Buffer],
+        groups: [usize; 3],
+    ) {
+        if groups.contains(&0) {
+            return;
+        }
+        assert!(groups.iter().all(|g| *g <= 65_535), "{shader}: {groups:?} workgroups, 65535 a dimension are the most");
+        let pipeline = gpu.pipeline(shader, defines);
+        assert_eq!(buffers.len() + 1, pipeline.bindings.len(), "{shader}: one buffer a binding");
+        let params_offset = u32::try_from(self.params.len()).expect("a recording has few steps");
+        self.params.extend_from_slice(bytemuck::bytes_of(&params));
+        self.params.resize(params_offset as usize + SLOT, 0);
+        self.steps.push(Step {
+            pipeline,
+            buffers: buffers.iter().map(|b| (*b).clone()).collect(),
+            params_offset,
+            groups: groups.map(|g| g as u32),
+        });
+    }
+
+    /// Runs everything in one compute pass.
+    pub fn submit(&self, gpu: &Gpu) {
+        if self.is_empty() {
+            return;
+        }
+        gpu.forget_dropped_buffers();
+        gpu.write_params(&self.params);
+        let device = &gpu.inner.device;
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("recording") });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut groups = gpu.inner.bind_groups.borrow_mut();
+            for step in &self.steps {
+                let key = step.key();
+                let group = groups.entry(key).or_insert_with(|| gpu.bind_group(step));
+                pass.set_pipeline(&step.pipeline.raw);
+                pass.set_bind_group(0, &*group, &[step.params_offset]);
+                pass.dispatch_workgroups(step.groups[0], step.groups[1], step.groups[2]);
+            }
+        }
+        gpu.inner.queue.submit([encoder.finish()]);
+    }
+}
+
+impl Step {
+    fn key(&self) -> Vec<u64> {
+        std::iter::once(self.pipeline.index as u64).chain(self.buffers.iter().map(Buffer::id)).collect()
+    }
+}
+
+impl Gpu {
+    fn write_params(&self, params: &[u8]) {
+        let mut arena = self.inner.arena.borrow_mut();
+        if params.len() as u64 > arena.buffer.size() {
+            arena.buffer = Arena::create(&self.inner.device, params.len().next_power_of_two());
+            self.inner.bind_groups.borrow_mut().clear();
+        }
+        self.inner.queue.write_buffer(&arena.buffer, 0, params);
+    }
+
+    fn forget_dropped_buffers(&self) {
+        let dropped = std::mem::take(&mut *self.inner.dropped.borrow_mut());
+        if !dropped.is_empty() {
+            self.inner.bind_groups.borrow_mut().retain(|key, _| !key[1..].iter().any(|id| dropped.contains(id)));
+        }
+    }
+
+    fn bind_group(&self, step: &Step) -> wgpu::BindGroup {
+        let arena = self.inner.arena.borrow();
+        let uniform = wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &arena.buffer,
+                offset: 0,
+                size: std::num::NonZeroU64::new(SLOT as u64),
+            }),
+        };
+        debug_assert_eq!(step.pipeline.bindings.first(), Some(&Binding::Uniform), "binding 0 holds the parameters");
+        let storage = step
+            .buffers
+            .iter()
+            .zip(1..)
+            .map(|(buffer, binding)| wgpu::BindGroupEntry { binding, resource: buffer.raw().as_entire_binding() });
+        self.inner.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &step.pipeline.layout,
+            entries: &std::iter::once(uniform).chain(storage).collect::<Vec<_>>(),
+        })
+    }
+}

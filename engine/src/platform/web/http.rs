@@ -1,0 +1,265 @@
+//! Files over HTTP: ranges by `fetch`, checked and retried.
+//!
+//! A range request must be answered with status 206, a `Content-Range` that starts where we asked, and a body of the length
+//! asked for; anything else is an error that says so, because a wrong range read as weights would only show as gibberish.
+//! Dropping a future or a [`Body`] aborts its request.
+
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use js_sys::{Reflect, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{AbortController, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
+
+use super::{fetch, sleep, thrown};
+use crate::{
+    Error, Result,
+    platform::{Answered, Body, ByteSource, LocalFuture, Refusal, Transport, short_read},
+};
+
+/// Waits before the second, third and fourth attempt.
+const BACK_OFF_MS: [u64; 3] = [250, 1000, 3000];
+/// A connection that stays silent this long counts as broken.
+const STALL: Duration = Duration::from_secs(30);
+
+/// A file behind a URL, read in ranges.
+#[derive(Debug, Clone)]
+pub struct HttpSource {
+    url: String,
+    size: u64,
+}
+
+impl HttpSource {
+    /// Asks the server for the size, with a range request for the first byte: that also finds out whether ranges work.
+    pub async fn open(url: impl Into<String>) -> Result<Self> {
+        let url = url.into();
+        let size = retry(|| async {
+            let mut body = HttpBody::request(&url, Some((0, Some(1)))).await?;
+            if body.status != 206 {
+                return Err(ranges_ignored(&url, body.status));
+            }
+            let total = body.total.ok_or_else(|| {
+                let problem = "the server does not tell the file's size (Content-Range hidden or without a total)";
+                Refusal::new(&url, false, problem)
+            })?;
+            while body.chunk().await?.is_some() {}
+            Ok(total)
+        })
+        .await?;
+        Ok(Self { url, size })
+    }
+
+    /// A file whose size is known, from a manifest for example.
+    pub fn with_size(url: impl Into<String>, size: u64) -> Self {
+        Self { url: url.into(), size }
+    }
+
+    async fn read_range(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.size) {
+            return Err(short_read(&self.url, offset, len, self.size));
+        }
+        if len == 0 {
+            return Ok(Vec::new());
+        }
+        retry(|| self.try_range(offset, len)).await
+    }
+
+    async fn try_range(&self, offset: u64, len: usize) -> Answered<Vec<u8>> {
+        let whole = offset == 0 && len as u64 == self.size;
+        let mut body = HttpBody::request(&self.url, Some((offset, Some(len as u64)))).await?;
+        if body.status != 206 && !whole {
+            return Err(ranges_ignored(&self.url, body.status));
+        }
+        if body.start != offset {
+            let problem = format!("bytes from {offset} asked for, bytes from {} answered", body.start);
+            return Err(Refusal::new(&self.url, false, problem));
+        }
+        let mut bytes = vec![0; len];
+        let mut filled = 0;
+        while let Some(chunk) = body.chunk().await? {
+            let n = chunk.length() as usize;
+            let Some(room) = bytes.get_mut(filled..filled + n) else {
+                return Err(Refusal::new(&self.url, false, format!("more than the {len} bytes asked for at {offset}")));
+            };
+            chunk.copy_to(room);
+            filled += n;
+        }
+        if filled < len {
+            return Err(Refusal::new(
+                &self.url,
+                true,
+                format!("the connection ended after {filled} of {len} bytes at {offset}"),
+            ));
+        }
+        Ok(bytes)
+    }
+}
+
+impl ByteSource for HttpSource {
+    fn name(&self) -> &str {
+        &self.url
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
+        Box::pin(self.read_range(offset, len))
+    }
+}
+
+/// The whole of a small file, such as a manifest; more than `limit` bytes are an error.
+pub async fn get_small(url: &str, limit: usize) -> Result<Vec<u8>> {
+    retry(|| async {
+        let mut body = HttpBody::request(url, None).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.chunk().await? {
+            if bytes.len() + chunk.length() as usize > limit {
+                return Err(Refusal::new(url, false, format!("more than {limit} bytes")));
+            }
+            bytes.extend_from_slice(&chunk.to_vec());
+        }
+        Ok(bytes)
+    })
+    .await
+}
+
+/// `fetch` for the download logic.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HttpTransport;
+
+impl Transport for HttpTransport {
+    fn get<'a>(&'a self, url: &'a str, from: u64) -> LocalFuture<'a, Answered<Box<dyn Body>>> {
+        Box::pin(async move {
+            let body = HttpBody::request(url, (from > 0).then_some((from, None))).await?;
+            Ok(Box::new(body) as Box<dyn Body>)
+        })
+    }
+
+    fn source<'a>(&'a self, url: &'a str, size: Option<u64>) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
+        Box::pin(async move {
+            let source = match size {
+                Some(size) => HttpSource::with_size(url, size),
+                None => HttpSource::open(url).await?,
+            };
+            Ok(Box::new(source) as Box<dyn ByteSource>)
+        })
+    }
+}
+
+/// An answer under way.
+struct HttpBody {
+    url: String,
+    status: u16,
+    start: u64,
+    total: Option<u64>,
+    reader: Option<ReadableStreamDefaultReader>,
+    request: AbortController,
+}
+
+impl HttpBody {
+    /// Sends a request, for `range` = (first byte, length or to the end) when given, and reads the answer's head.
+    async fn request(url: &str, range: Option<(u64, Option<u64>)>) -> Answered<Self> {
+        // A URL that cannot be parsed or a browser without fetch: asking again does not help.
+        let unusable = |e: JsValue| Refusal::new(url, false, thrown(&e));
+        let controller = AbortController::new().map_err(unusable)?;
+        let init = RequestInit::new();
+        init.set_method("GET");
+        init.set_signal(Some(&controller.signal()));
+        // Models are kept in OPFS, not in the HTTP cache as well; a stale cached manifest would name wrong hashes.
+        init.set_cache(RequestCache::NoStore);
+        let request = Request::new_with_str_and_init(url, &init).map_err(unusable)?;
+        if let Some((from, len)) = range {
+            let last = len.map(|len| (from + len - 1).to_string()).unwrap_or_default();
+            request.headers().set("Range", &format!("bytes={from}-{last}")).map_err(unusable)?;
+        }
+        // From here on dropping `body`, on any path, aborts the request.
+        let mut body =
+            Self { url: url.to_owned(), status: 0, start: 0, total: None, reader: None, request: controller };
+        let response = body.wait(JsFuture::from(fetch(&request))).await?;
+        let response: Response = response.unchecked_into();
+        body.status = response.status();
+        if !response.ok() {
+            let transient = matches!(body.status, 408 | 425 | 429 | 500..);
+            let problem = format!("status {} {}", body.status, response.status_text());
+            return Err(Refusal::new(url, transient, problem.trim_end()));
+        }
+        let header = |name: &str| response.headers().get(name).ok().flatten();
+        if body.status == 206 {
+            let range = header("content-range");
+            let (start, total) = range.as_deref().and_then(parse_content_range).ok_or_else(|| {
+                Refusal::new(url, false, format!("Content-Range is {range:?}, \"bytes FIRST-LAST/TOTAL\" expected"))
+            })?;
+            (body.start, body.total) = (start, total);
+        } else if header("content-encoding").is_none() {
+            body.total = header("content-length").and_then(|n| n.parse().ok());
+        }
+        body.reader = response.body().map(|stream| stream.get_reader().unchecked_into());
+        Ok(body)
+    }
+
+    /// The next bytes, still on the JavaScript side.
+    async fn chunk(&mut self) -> Answered<Option<Uint8Array>> {
+        let Some(reader) = &self.reader else { return Ok(None) };
+        let result = self.wait(JsFuture::from(reader.read())).await?;
+        let field = |name: &str| Reflect::get(&result, &name.into()).unwrap_or(JsValue::UNDEFINED);
+        if field("done").is_truthy() {
+            self.reader = None;
+            return Ok(None);
+        }
+        Ok(field("value").dyn_into().ok())
+    }
+
+    /// Waits for the network, but not for ever.
+    async fn wait(&self, promise: JsFuture) -> Answered<JsValue> {
+        match select(promise, Box::pin(sleep(STALL))).await {
+            Either::Left((Ok(value), _)) => Ok(value),
+            Either::Left((Err(e), _)) => Err(Refusal::new(&self.url, true, thrown(&e))),
+            Either::Right(_) => Err(Refusal::new(&self.url, true, format!("no answer for {} s", STALL.as_secs()))),
+        }
+    }
+}
+
+impl Drop for HttpBody {
+    fn drop(&mut self) {
+        self.request.abort();
+    }
+}
+
+impl Body for HttpBody {
+    fn start(&self) -> u64 {
+        self.start
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    fn next(&mut self) -> LocalFuture<'_, Answered<Option<Vec<u8>>>> {
+        Box::pin(async { Ok(self.chunk().await?.map(|chunk| chunk.to_vec())) })
+    }
+}
+
+/// Tries again after transient failures.
+async fn retry<T, F: Future<Output = Answered<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+    for ms in BACK_OFF_MS {
+        match attempt().await {
+            Err(refusal) if refusal.transient => sleep(Duration::from_millis(ms)).await,
+            result => return result.map_err(Error::from),
+        }
+    }
+    attempt().await.map_err(Error::from)
+}
+
+fn ranges_ignored(url: &str, status: u16) -> Refusal {
+    Refusal::new(url, false, format!("the server ignored the range request (status {status}, 206 expected)"))
+}
+
+/// `bytes 0-99/1234` → (0, Some(1234)); the total may be `*`.
+fn parse_content_range(header: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _last) = range.split_once('-')?;
+    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
+}

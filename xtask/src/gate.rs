@@ -1,0 +1,232 @@
+//! `cargo xtask test`: everything the project promises, each step timed, all tests counted.
+//!
+//! A step that fails does not stop the others: one run tells everything that is wrong. The last line is
+//! `N passed, N failed`, where a step without tests of its own (formatting, lints, size) counts as one.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use crate::{
+    demo, models,
+    run::{Failure, Result, at, command, line_of, output_of, root},
+    tally::Tally,
+    tools,
+};
+
+/// Page and worker together, gzipped.
+const WASM_BUDGET_BYTES: u64 = 1_500_000;
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// The steps so far.
+#[derive(Default)]
+struct Gate {
+    rows: Vec<(String, f32, Tally)>,
+}
+
+pub(crate) fn test(quick: bool) -> Result<()> {
+    let mut gate = Gate::default();
+    gate.step("tools", || {
+        tools::rust_components()?;
+        if !quick {
+            [
+                tools::wasm_target,
+                tools::wasm_bindgen,
+                tools::trunk,
+                tools::software_vulkan,
+                tools::browser,
+                tools::page_packages,
+            ]
+            .iter()
+            .try_for_each(|tool| tool().map(drop))?;
+            models::fetch()?;
+        }
+        Ok(Tally::default())
+    });
+    gate.cargo("format", &["fmt", "--all", "--check"]);
+    gate.cargo(
+        "lints, native",
+        &["clippy", "--workspace", "--exclude", "app", "--all-targets", "--", "-D", "warnings"],
+    );
+    if quick {
+        gate.cargo_tests("unit tests", &["test", "--workspace", "--exclude", "app", "--lib", "--bins"]);
+        return gate.finish();
+    }
+    gate.cargo(
+        "lints, browser: engine",
+        &["clippy", "--target", WASM, "-p", "selfrag", "--no-default-features", "--tests", "--", "-D", "warnings"],
+    );
+    gate.cargo(
+        "lints, browser: app",
+        &["clippy", "--target", WASM, "-p", "app", "--all-targets", "--", "-D", "warnings"],
+    );
+    gate.cargo_tests("tests, native", &["test", "--workspace", "--exclude", "app", "--no-fail-fast"]);
+    gate.step("tests, browser", browser_tests);
+    gate.cargo("documentation", &["doc", "--no-deps", "--workspace", "--exclude", "app"]);
+    gate.step("page: build", || counted(&mut demo::trunk(&["build"])));
+    gate.step("page: wasm size", wasm_size);
+    gate.step("page: end to end", page_tests);
+    gate.finish()
+}
+
+impl Gate {
+    fn step(&mut self, name: &str, work: impl FnOnce() -> Result<Tally>) {
+        println!("\n── {name}");
+        let start = Instant::now();
+        let tally = work().unwrap_or_else(|failure| {
+            println!("{failure}");
+            Tally { passed: 0, failed: 1 }
+        });
+        let own = if tally == Tally::default() { Tally { passed: 1, failed: 0 } } else { tally };
+        self.rows.push((name.to_owned(), start.elapsed().as_secs_f32(), own));
+    }
+
+    fn cargo(&mut self, name: &str, args: &[&str]) {
+        self.step(name, || counted(command("cargo", args).env("RUSTDOCFLAGS", "-D warnings")));
+    }
+
+    fn cargo_tests(&mut self, name: &str, args: &[&str]) {
+        self.step(name, || counted_tests(command("cargo", args).envs(tools::vulkan_environment())));
+    }
+
+    fn finish(self) -> Result<()> {
+        println!("\n{:<28}{:>8}{:>9}{:>9}", "step", "seconds", "passed", "failed");
+        let (mut total, mut seconds) = (Tally::default(), 0.0);
+        for (name, time, tally) in &self.rows {
+            println!("{name:<28}{time:>8.1}{:>9}{:>9}", tally.passed, tally.failed);
+            total += *tally;
+            seconds += time;
+        }
+        println!("{:<28}{seconds:>8.1}", "all");
+        println!("{} passed, {} failed", total.passed, total.failed);
+        if total.failed == 0 {
+            Ok(())
+        } else {
+            Err(Failure::new("not everything passed", "the steps' output above tells what"))
+        }
+    }
+}
+
+/// Runs a command, shows what it prints, and counts the tests in it. A failure that reported none counts as one.
+fn counted(command: &mut Command) -> Result<Tally> {
+    let line = line_of(command);
+    println!("$ {line}");
+    let remedy = "cargo xtask setup installs what is missing";
+    let failed = |e| Failure::new(format!("{line} could not be started: {e}"), remedy);
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let mut tally = Tally::default();
+    let mut lines = BufReader::new(child.stdout.take().expect("its output is piped"));
+    let mut text = Vec::new();
+    while lines.read_until(b'\n', &mut text).is_ok_and(|n| n > 0) {
+        let _ = std::io::stdout().write_all(&text);
+        tally.read(String::from_utf8_lossy(&text).trim_end());
+        text.clear();
+    }
+    let status = child.wait().map_err(|e| Failure::new(format!("{line}: {e}"), ""))?;
+    if !status.success() && tally.failed == 0 {
+        println!("{line} failed ({status})");
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// As [`counted`]; to have found no test is a failure too.
+fn counted_tests(command: &mut Command) -> Result<Tally> {
+    match counted(command)? {
+        none if none == Tally::default() => Err(Failure::new(format!("{} reported no test", line_of(command)), "")),
+        tally => Ok(tally),
+    }
+}
+
+/// The tests that are configured for the browser, in headless Chromium, page and worker.
+fn browser_tests() -> Result<Tally> {
+    let tests = browser_test_names()?;
+    let mut args = vec!["test", "--target", WASM, "-p", "selfrag", "--no-default-features", "--no-fail-fast"];
+    tests.iter().for_each(|name| args.extend(["--test", name]));
+    if tests.is_empty() {
+        return Err(Failure::new(
+            "no browser test is declared in engine/Cargo.toml",
+            "each has `wasm_bindgen_test_configure!`",
+        ));
+    }
+    let driver = ["/usr/bin/chromedriver"].into_iter().find(|path| Path::new(path).exists()).unwrap_or("chromedriver");
+    let mut cargo = command("cargo", &args);
+    cargo
+        .env("CHROMEDRIVER", std::env::var("CHROMEDRIVER").unwrap_or(driver.into()))
+        .env("WASM_BINDGEN_TEST_TIMEOUT", "300");
+    counted_tests(&mut cargo)
+}
+
+/// `[[test]]` entries of the engine whose source says that it runs in a browser.
+fn browser_test_names() -> Result<Vec<String>> {
+    let engine = root().join("engine");
+    let manifest = std::fs::read_to_string(engine.join("Cargo.toml")).unwrap_or_default();
+    let value = |entry: &str, key: &str| {
+        let line = entry.lines().find_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='))?;
+        Some(line.trim().trim_matches('"').to_owned())
+    };
+    let entries = manifest.split("[[test]]").skip(1).map(|entry| entry.split("\n[").next().unwrap_or(entry));
+    let tests = entries.filter_map(|entry| Some((value(entry, "name")?, engine.join(value(entry, "path")?))));
+    let in_browser =
+        |path: &PathBuf| std::fs::read_to_string(path).is_ok_and(|text| text.contains("wasm_bindgen_test_configure!"));
+    Ok(tests.filter(|(_, path)| in_browser(path)).map(|(name, _)| name).collect())
+}
+
+/// The page's tests in headless Chromium, one file after another: `--test-concurrency` is unknown to Debian 12's Node 18.
+fn page_tests() -> Result<Tally> {
+    let folder = root().join("tests/page");
+    let names = at(&folder, std::fs::read_dir(&folder))?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut files: Vec<String> = names.filter(|name| name.ends_with(".test.mjs")).collect();
+    files.sort();
+    let mut tally = Tally::default();
+    for file in &files {
+        tally += counted_tests(command("node", &["--test", file]).current_dir(&folder))?;
+    }
+    Ok(tally)
+}
+
+/// Page and worker, gzipped, against the budget.
+fn wasm_size() -> Result<Tally> {
+    let dist = root().join("dist");
+    let files = std::fs::read_dir(&dist).into_iter().flatten().flatten().map(|entry| entry.path());
+    let modules: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|ext| ext == "wasm")).collect();
+    let mut total = 0;
+    for path in &modules {
+        let name = path.to_string_lossy();
+        // Counted by gzip itself: no compressor in the standard library.
+        let size = output_of(&mut command("sh", &["-c", "gzip -9 -c \"$0\" | wc -c", &name]));
+        let size = size.and_then(|size| size.trim().parse::<u64>().ok());
+        let size = size.ok_or_else(|| Failure::new(format!("{name}: gzip gave no size"), "is gzip installed?"))?;
+        println!("{size:>9} bytes gzipped  {}", path.file_name().unwrap_or_default().to_string_lossy());
+        total += size;
+    }
+    println!("{total:>9} bytes of {WASM_BUDGET_BYTES}");
+    match (modules.len(), total <= WASM_BUDGET_BYTES) {
+        (0, _) => Err(Failure::new("dist/ holds no wasm", "the page's build failed above")),
+        (_, true) => Ok(Tally { passed: 1, failed: 0 }),
+        (_, false) => Err(Failure::new(
+            format!("{total} bytes are over the budget"),
+            "what grew? `trunk build --release`, then twiggy or wasm-objdump",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browser_tests_are_found_by_what_their_source_says() {
+        let names = browser_test_names().unwrap();
+        assert!(
+            names.iter().any(|name| name == "kernels") && names.iter().any(|name| name == "kernels_worker"),
+            "{names:?}"
+        );
+        assert!(!names.iter().any(|name| name == "llama"), "{names:?}");
+    }
+}
