@@ -7,12 +7,19 @@ use selfrag::{
     generator::llama::{Llama, LlamaOptions, LoadProgress},
     gpu::Gpu,
     platform::{ByteSource, now_ms},
-    retriever::Retriever,
+    retriever::{
+        Retriever,
+        encoder::Encoder,
+        index::{Index, Method},
+        store::Store,
+    },
     self_rag::{self, Config, Question, Stop},
+    tokenizer::Tokenizer,
     weights::{Gguf, Weights},
 };
 
 use crate::{
+    corpus::{CORPUS, CorpusFiles},
     post,
     protocol::{Mode, Reply, Settings},
     speed::{Counted, Tally},
@@ -44,7 +51,7 @@ impl Session {
         let (retriever, n_passages) = retriever(gpu, encoder).await?;
         let tally = Tally::default();
         let generator = Box::new(Counted { inner: generator, tally: tally.clone() });
-        let engine = Engine::from_metadata(weights.name(), weights.metadata(), generator, retriever)?;
+        let engine = Engine::from_metadata(weights.name(), weights.metadata(), generator, Some(retriever))?;
         Ok(Self { engine, tally, details, n_passages })
     }
 
@@ -78,8 +85,15 @@ impl Session {
 }
 
 /// The retriever and how many passages it has.
-async fn retriever(_gpu: &Gpu, _encoder: Vec<Box<dyn ByteSource>>) -> Result<(Option<Box<dyn Retriever>>, usize)> {
-    Ok((None, 0))
+async fn retriever(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>) -> Result<(Box<dyn Retriever>, usize)> {
+    let store = Store::open(Box::new(CorpusFiles::open(CORPUS).await?)).await?;
+    let weights = Gguf::open(encoder).await?;
+    let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
+    // The hash is for building stores; whether this encoder made the vectors is checked by embedding a passage again.
+    let encoder = Encoder::load(gpu, &weights, tokenizer, String::new(), &mut |_| {}).await?;
+    let n_passages = store.manifest().count as usize;
+    let index = Index::open(store, Box::new(encoder), Method::ExactGpu(gpu.clone()), &mut |_| {}).await?;
+    Ok((Box::new(index), n_passages))
 }
 
 fn config(settings: &Settings) -> Config {

@@ -1,6 +1,7 @@
 //! The worker that owns the engine: takes requests one after another, and a stop at any time.
 
 mod adapter;
+mod corpus;
 mod host;
 mod library;
 mod protocol;
