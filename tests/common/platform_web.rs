@@ -85,7 +85,9 @@ async fn a_server_without_ranges_is_told_unless_the_whole_file_is_wanted() {
 async fn a_missing_file_and_a_broken_address_are_errors_of_the_network() {
     let url = server("no-such-file");
     match get_small(&url, 1000).await.unwrap_err() {
-        Error::Network { url: asked, problem } => assert!(asked == url && problem.contains("404"), "{asked}: {problem}"),
+        Error::Network { url: asked, problem } => {
+            assert!(asked == url && problem.contains("404"), "{asked}: {problem}")
+        }
         other => panic!("{other}"),
     }
     assert!(matches!(get_small("http://[", 1000).await, Err(Error::Network { .. })));

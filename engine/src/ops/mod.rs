@@ -2,30 +2,42 @@
 //! [`Matrix`] holds weights in any format; [`matmul`] chooses between the kernels for few and for many rows.
 
 mod attention;
+mod attention_bidirectional;
 mod embed;
+mod gelu;
+mod layer_norm;
 mod logits_chunk;
 mod logits_merge;
 mod matmul_tile;
 mod matmul_vec;
 mod matrix;
+mod mean_pool;
 mod pack;
 mod rms_norm;
 mod rope_kv;
+mod score_rows;
 pub mod self_test;
 mod swiglu;
+mod top_k;
 
 pub use attention::{Heads, KvCache, Pages, attention};
+pub use attention_bidirectional::{Span, attention_bidirectional, attention_blocks};
 pub use embed::{Tokens, embed};
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
 pub use logits_chunk::logits_chunk;
 pub(crate) use logits_merge::partials_bytes;
 pub use logits_merge::{logits_merge, token_statistics};
 pub use matmul_tile::matmul_tile;
 pub use matmul_vec::{MAX_VEC_TOKENS, matmul_vec};
 pub use matrix::{Matrix, format_name};
+pub use mean_pool::mean_pool;
 pub use pack::{Packed, pack_rows, packed_words};
 pub use rms_norm::rms_norm;
 pub use rope_kv::{Rope, RowInfo, rope_kv};
+pub use score_rows::{RowBlock, score_rows};
 pub use swiglu::swiglu;
+pub use top_k::{top_k, top_k_words};
 
 use crate::gpu::{Buffer, Gpu, Recording, Tensor};
 

@@ -1,6 +1,8 @@
 //! Every kernel against its twin on random shapes. The same cases run as tests (natively, in a page, in a worker) and, a few of
 //! them, when a device is opened: a GPU that computes wrongly is refused instead of writing gibberish.
 
+pub mod encoder;
+
 use crate::{
     Result,
     error::GpuError,
@@ -112,7 +114,8 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     rms_norm(gpu, seed).await?;
     swiglu(gpu, seed).await?;
     attention(gpu, seed).await?;
-    token_statistics(gpu, seed).await
+    token_statistics(gpu, seed).await?;
+    encoder::all(gpu, seed).await
 }
 
 /// A quick look at a device that was just opened.

@@ -2,23 +2,35 @@
 //! Matrices are row-major slices without padding; accumulation is in f64.
 
 mod attention;
+mod attention_bidirectional;
 mod embed;
+mod gelu;
+mod layer_norm;
 mod logits_chunk;
 mod logits_merge;
 mod matmul_tile;
 mod matmul_vec;
+mod mean_pool;
 mod rms_norm;
 mod rope_kv;
+mod score_rows;
 mod swiglu;
+mod top_k;
 mod weights8;
 
 pub use attention::attention;
+pub use attention_bidirectional::attention_bidirectional;
 pub use embed::embed;
+pub use gelu::gelu;
+pub use layer_norm::layer_norm;
 pub use logits_chunk::{Partial, logits_chunk};
 pub use logits_merge::logits_merge;
 pub use matmul_tile::matmul_tile;
 pub use matmul_vec::matmul_vec;
+pub use mean_pool::mean_pool;
 pub use rms_norm::rms_norm;
 pub use rope_kv::rope_kv;
+pub use score_rows::score_rows;
 pub use swiglu::swiglu;
+pub use top_k::top_k;
 pub use weights8::unpack_rows;

@@ -8,7 +8,8 @@ pub fn best(config: &Config, texts: &[&str], scores: &[f32]) -> Option<usize> {
     match config.task {
         Task::Open => argmax(scores),
         Task::Closed { ignore_case } => {
-            let keys: Vec<String> = texts.iter().map(|text| answer_key(text, config.trim_answer, ignore_case)).collect();
+            let keys: Vec<String> =
+                texts.iter().map(|text| answer_key(text, config.trim_answer, ignore_case)).collect();
             let mut totals: Vec<(&str, f32)> = Vec::new();
             for (key, &score) in keys.iter().zip(scores) {
                 match totals.iter_mut().find(|(known, _)| known == key) {

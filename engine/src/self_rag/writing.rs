@@ -37,7 +37,14 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn new(question: usize, index: usize, seq: SeqId, hit: Option<Hit>, input: Vec<u32>, room: usize) -> Self {
+    pub(super) fn new(
+        question: usize,
+        index: usize,
+        seq: SeqId,
+        hit: Option<Hit>,
+        input: Vec<u32>,
+        room: usize,
+    ) -> Self {
         Self {
             question,
             index,

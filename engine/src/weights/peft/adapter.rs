@@ -44,11 +44,12 @@ pub(super) struct Adapter {
 }
 
 /// Options of LoRA variants whose result is not W + s·B·A. Each must be absent, null, false or empty.
-const REFUSED: [&str; 16] = [
+const REFUSED: [&str; 12] = [
     "use_dora",
     "use_qalora",
     "use_bdlora",
     "lora_bias",
+    "fan_in_fan_out",
     "layer_replication",
     "alora_invocation_tokens",
     "target_parameters",
@@ -56,15 +57,10 @@ const REFUSED: [&str; 16] = [
     "kasa_config",
     "monteclora_config",
     "velora_config",
-    "fan_in_fan_out",
-    "layers_pattern_replication",
-    "trainable_bias",
-    "use_mora",
-    "megatron_core_config",
 ];
 
 /// Initialisations that leave the base weights as they are. Others (PiSSA, OLoRA, CorDA, LoftQ …) change them, so the plain base would be wrong.
-const NEUTRAL_INITS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mpt"];
+const NEUTRAL_INITS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 impl Adapter {
     pub(super) fn open(path: &Path, family: Family) -> Result<Self> {
