@@ -4,13 +4,19 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::index::open_encoder;
 use crate::{
     Error, Result,
     engine::Engine,
     generator::llama::{Llama, LlamaOptions},
     gpu::{Gpu, Options},
     platform::block_on,
-    retriever::Retriever,
+    retriever::{
+        Retriever,
+        files::Folder,
+        index::{Index, Method},
+        store::Store,
+    },
     weights,
 };
 
@@ -26,6 +32,9 @@ pub struct ModelArgs {
     /// The passages' folder [default: models/corpus].
     #[arg(long, value_name = "DIR")]
     index: Option<PathBuf>,
+    /// Search the index's HNSW graph on the CPU instead of all vectors on the GPU.
+    #[arg(long)]
+    hnsw: bool,
     /// The retriever's encoder [default: models/encoder.gguf].
     #[arg(long, value_name = "GGUF|DIR")]
     encoder: Option<PathBuf>,
@@ -57,16 +66,20 @@ pub fn engine(args: &ModelArgs, with_retriever: bool) -> Result<Engine> {
     }))?;
     bar.finish_and_clear();
     let retriever = match (index, encoder) {
-        (Some(index), Some(encoder)) => Some(retriever(&gpu, &index, &encoder)?),
+        (Some(index), Some(encoder)) => Some(retriever(&gpu, &index, &encoder, args.hnsw)?),
         _ => None,
     };
     Engine::from_metadata(weights.name(), weights.metadata(), Box::new(llama), retriever)
 }
 
-/// The passages' index with the encoder that made it.
-fn retriever(_gpu: &Gpu, index: &Path, _encoder: &Path) -> Result<Box<dyn Retriever>> {
-    let problem = "this build has no encoder; give passages with --passage or --paragraph, or use --mode never";
-    Err(Error::config("index", format!("{}: {problem}", index.display())))
+/// The passages' index with the encoder that made it, searched exactly on the GPU unless its graph is asked for.
+fn retriever(gpu: &Gpu, index: &Path, encoder: &Path, hnsw: bool) -> Result<Box<dyn Retriever>> {
+    let method = if hnsw { Method::Hnsw } else { Method::ExactGpu(gpu.clone()) };
+    block_on(async {
+        let encoder = open_encoder(gpu, encoder).await?;
+        let store = Store::open(Box::new(Folder::new(index))).await?;
+        Ok(Box::new(Index::open(store, Box::new(encoder), method, &mut |_| {}).await?) as Box<dyn Retriever>)
+    })
 }
 
 /// A path as given, or the default; it must exist.

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod convert;
 pub mod evaluate;
+pub mod index;
 pub mod load;
 pub mod questions;
 pub mod settings;
@@ -21,6 +22,7 @@ enum Command {
     Ask(ask::Args),
     Convert(convert::Args),
     Evaluate(evaluate::Args),
+    Index(index::Args),
 }
 
 /// Runs the command line.
@@ -29,5 +31,6 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Ask(args) => ask::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Evaluate(args) => evaluate::run(args),
+        Command::Index(args) => index::run(args),
     }
 }
