@@ -12,6 +12,7 @@ use selfrag::{
     error::GpuError,
     gpu::{Gpu, Options},
     platform::{BlobSource, ByteSource, HttpTransport, Store, Transport, get_small, sleep},
+    self_rag,
     weights::{
         fetch::{FetchEvent, LocalFiles, Patience, RemoteModel, fetch_model},
         kept::OpenFiles,
@@ -74,7 +75,8 @@ struct Host {
 
 impl Host {
     async fn serve(&mut self, request: Request, files: Vec<File>) {
-        self.stop.asked.set(false);
+        // A stop that came too late for the last answer must not end this one.
+        *self.stop.answer.borrow_mut() = self_rag::Stop::default();
         let result = match request {
             Request::Inspect => self.inspect().await,
             Request::LoadManifest { url } => self.load(Source::Manifest(url)).await,
@@ -230,8 +232,8 @@ impl Host {
         let Some(session) = &mut self.session else {
             return Err(Error::config("model", "load one before asking"));
         };
-        let stop = self.stop.asked.clone();
-        match session.ask(question, settings, &move || stop.get()).await {
+        let stop = self.stop.answer.borrow().clone();
+        match session.ask(question, settings, &stop).await {
             Ok(()) => {
                 post(&Reply::Done);
                 Ok(())

@@ -112,6 +112,8 @@ impl Run {
             }
             Event::Scores { candidate, scores } => self.with_candidate(candidate, |c| c.scores.set(scores)),
             Event::Finished { candidate } => self.with_candidate(candidate, |c| c.finished.set(true)),
+            // The answer goes on; the worker shows warnings among the notices.
+            Event::Warning { .. } => {}
             Event::Answer { answer } => {
                 // The final values replace whatever was shown on the way.
                 for (i, done) in answer.candidates.iter().enumerate() {

@@ -1,39 +1,124 @@
 //! A loaded model with its retriever: the only place of the app that builds parts of the engine.
 
-use selfrag::{Error, Result, gpu::Gpu, platform::ByteSource};
+use selfrag::{
+    Result,
+    engine::Engine,
+    event::Event,
+    generator::llama::{Llama, LlamaOptions, LoadProgress},
+    gpu::Gpu,
+    platform::{ByteSource, now_ms},
+    retriever::{
+        Retriever,
+        encoder::Encoder,
+        index::{Index, Method},
+        store::Store,
+    },
+    self_rag::{self, Config, Question, Stop},
+    tokenizer::Tokenizer,
+    weights::{Gguf, Weights},
+};
 
-use crate::protocol::Settings;
+use crate::{
+    corpus::{CORPUS, CorpusFiles},
+    post,
+    protocol::{Mode, Reply, Settings},
+    speed::{Counted, Tally},
+};
+
+/// How often the speed is told.
+const STATS_MS: f64 = 250.0;
 
 /// Everything that an answer needs, on the GPU.
-pub(crate) struct Session {}
+pub(crate) struct Session {
+    engine: Engine,
+    tally: Tally,
+    details: Vec<String>,
+    n_passages: usize,
+}
 
 impl Session {
     /// Reads the weights' headers, moves the weights to the GPU, opens the passages.
     pub(crate) async fn open(
-        _gpu: &Gpu,
-        _generator: Vec<Box<dyn ByteSource>>,
-        _encoder: Vec<Box<dyn ByteSource>>,
+        gpu: &Gpu,
+        generator: Vec<Box<dyn ByteSource>>,
+        encoder: Vec<Box<dyn ByteSource>>,
     ) -> Result<Self> {
-        Err(Error::config("engine", "this build has no generator yet"))
+        let weights = Gguf::open(generator).await?;
+        let mut report = |LoadProgress { bytes, total }| post(&Reply::Uploading { bytes, total });
+        let generator = Llama::load(gpu, &weights, LlamaOptions::default(), &mut report).await?;
+        let details = details(&generator, &weights);
+        post(&Reply::Preparing("Opening the passages".into()));
+        let (retriever, n_passages) = retriever(gpu, encoder).await?;
+        let tally = Tally::default();
+        let generator = Box::new(Counted { inner: generator, tally: tally.clone() });
+        let engine = Engine::from_metadata(weights.name(), weights.metadata(), generator, Some(retriever))?;
+        Ok(Self { engine, tally, details, n_passages })
     }
 
     /// What the page shows of the model.
     pub(crate) fn details(&self) -> Vec<String> {
-        Vec::new()
+        self.details.clone()
     }
 
     /// Passages that can be retrieved.
     pub(crate) fn n_passages(&self) -> usize {
-        0
+        self.n_passages
     }
 
     /// Answers, posting each event as it happens.
-    pub(crate) async fn ask(
-        &mut self,
-        _question: &str,
-        _settings: &Settings,
-        _stopped: &dyn Fn() -> bool,
-    ) -> Result<()> {
-        Err(Error::config("engine", "this build has no generator yet"))
+    pub(crate) async fn ask(&mut self, question: &str, settings: &Settings, stop: &Stop) -> Result<()> {
+        let tally = self.tally.clone();
+        tally.reset();
+        let mut told = now_ms();
+        let mut on_event = |event: Event| {
+            post(&Reply::Engine(event));
+            if now_ms() - told > STATS_MS {
+                told = now_ms();
+                post(&Reply::Stats(tally.stats()));
+            }
+        };
+        let (question, config) = (Question::new(question), config(settings));
+        self.engine.ask(&question, &config, stop, &mut on_event).await?;
+        post(&Reply::Stats(self.tally.stats()));
+        Ok(())
     }
+}
+
+/// The retriever and how many passages it has.
+async fn retriever(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>) -> Result<(Box<dyn Retriever>, usize)> {
+    let store = Store::open(Box::new(CorpusFiles::open(CORPUS).await?)).await?;
+    let weights = Gguf::open(encoder).await?;
+    let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
+    // The hash is for building stores; whether this encoder made the vectors is checked by embedding a passage again.
+    let encoder = Encoder::load(gpu, &weights, tokenizer, String::new(), &mut |_| {}).await?;
+    let n_passages = store.manifest().count as usize;
+    let index = Index::open(store, Box::new(encoder), Method::ExactGpu(gpu.clone()), &mut |_| {}).await?;
+    Ok((Box::new(index), n_passages))
+}
+
+fn config(settings: &Settings) -> Config {
+    Config {
+        mode: match settings.mode {
+            Mode::Adaptive => self_rag::Mode::Adaptive,
+            Mode::Always => self_rag::Mode::Always,
+            Mode::Never => self_rag::Mode::Never,
+        },
+        threshold: Some(settings.threshold),
+        n_docs: settings.n_docs,
+        max_new_tokens: settings.max_new_tokens,
+        ..Config::paper()
+    }
+}
+
+fn details(generator: &Llama, weights: &Gguf) -> Vec<String> {
+    let config = generator.config();
+    let n_weights: usize = weights.tensors().iter().map(|tensor| tensor.shape.iter().product::<usize>()).sum();
+    let millions = match n_weights as f64 / 1e6 {
+        m if m < 1000.0 => format!("{m:.0} million weights"),
+        m => format!("{:.1} billion weights", m / 1e3),
+    };
+    // The format of the layers' matrices; embeddings and norms often differ.
+    let format = weights.tensor("blk.0.ffn_down.weight").map(|tensor| tensor.dtype.name().to_string());
+    let sizes = [millions, format!("{} layers", config.layers), format!("vocabulary {}", config.vocabulary)];
+    sizes.into_iter().chain(format).collect()
 }

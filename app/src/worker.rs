@@ -1,15 +1,14 @@
 //! The worker that owns the engine: takes requests one after another, and a stop at any time.
 
 mod adapter;
+mod corpus;
 mod host;
 mod library;
 mod protocol;
 mod session;
+mod speed;
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::{cell::RefCell, rc::Rc};
 
 use futures_channel::mpsc;
 use futures_util::future::AbortHandle;
@@ -50,13 +49,13 @@ fn main() {
 struct Stop {
     /// Ends a load at its next await.
     load: Rc<RefCell<Option<AbortHandle>>>,
-    /// Read by an answer between two steps, so that it can give its memory back.
-    asked: Rc<Cell<bool>>,
+    /// Read by the answer under way between two steps, so that it can give its memory back.
+    answer: Rc<RefCell<selfrag::self_rag::Stop>>,
 }
 
 impl Stop {
     fn now(&self) {
-        self.asked.set(true);
+        self.answer.borrow().stop();
         if let Some(load) = self.load.take() {
             load.abort();
         }

@@ -45,7 +45,9 @@ pub enum Error {
         available: usize,
     },
     /// A search graph that finds too little to be shipped.
-    #[error("the graph's recall@10 is {found:.3}, {needed} needed: these vectors are not fit for HNSW, use exact search")]
+    #[error(
+        "the graph's recall@10 is {found:.3}, {needed} needed: these vectors are not fit for HNSW, use exact search"
+    )]
     Recall {
         /// Recall against exact search on a sample.
         found: f32,

@@ -41,6 +41,11 @@ pub enum Event {
         /// Which candidate.
         candidate: usize,
     },
+    /// Something went less well than asked, and the answer goes on.
+    Warning {
+        /// What.
+        message: String,
+    },
     /// The end: the ranked answer.
     Answer {
         /// The answer with everything that led to it.

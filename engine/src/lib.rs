@@ -11,6 +11,7 @@
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod critique;
+pub mod engine;
 pub mod error;
 pub mod event;
 pub mod generator;

@@ -1,16 +1,16 @@
 //! The `selfrag` command.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
-#[derive(Parser)]
-enum Cli {
-    Convert(selfrag::cli::convert::Args),
-    Index(selfrag::cli::index::Args),
-}
-
-fn main() -> anyhow::Result<()> {
-    match Cli::parse() {
-        Cli::Convert(args) => selfrag::cli::convert::run(args),
-        Cli::Index(args) => selfrag::cli::index::run(args),
+fn main() -> ExitCode {
+    match selfrag::cli::run(selfrag::cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Messages can quote a file's bytes.
+            eprintln!("error: {}", selfrag::cli::terminal::safe(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
     }
 }

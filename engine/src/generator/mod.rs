@@ -2,6 +2,7 @@
 
 pub mod kv_cache;
 pub mod llama;
+pub mod prompt;
 
 use crate::{Result, platform::LocalFuture};
 

@@ -10,9 +10,8 @@ pub type Span = (u32, u32);
 
 /// The work list of [`attention_bidirectional`]: (first row, rows, start within the sequence, 0) for every 64 rows of a sequence.
 pub fn attention_blocks(spans: &[Span]) -> Vec<u32> {
-    let blocks = |(first, count): Span| {
-        (0..count).step_by(BLOCK_ROWS as usize).flat_map(move |start| [first, count, start, 0])
-    };
+    let blocks =
+        |(first, count): Span| (0..count).step_by(BLOCK_ROWS as usize).flat_map(move |start| [first, count, start, 0]);
     spans.iter().copied().flat_map(blocks).collect()
 }
 

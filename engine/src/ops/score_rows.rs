@@ -31,7 +31,8 @@ impl RowBlock {
     /// Bytes with one scale a row: `values` is (rows, dim).
     pub fn int8(gpu: &Gpu, values: &[i8], scales: &[f32], dim: usize) -> Result<Self> {
         assert_eq!(values.len(), scales.len() * dim, "one scale a row");
-        let word = |four: &[i8]| four.iter().enumerate().fold(0u32, |word, (i, x)| word | u32::from(*x as u8) << (8 * i));
+        let word =
+            |four: &[i8]| four.iter().enumerate().fold(0u32, |word, (i, x)| word | u32::from(*x as u8) << (8 * i));
         let (codes, words) = columns(values, dim, 4, word);
         let codes = gpu.upload_words("vectors", &codes)?;
         let scale_words: Vec<u32> = scales.iter().map(|x| x.to_bits()).collect();

@@ -18,10 +18,14 @@ pub fn top_k(
     (questions, rows, k): (usize, usize, usize),
     best: &Buffer,
 ) {
-    assert!(questions <= scores.rows && rows <= scores.cols, "top_k: {questions}×{rows} of {}×{}", scores.rows, scores.cols);
+    assert!(
+        questions <= scores.rows && rows <= scores.cols,
+        "top_k: {questions}×{rows} of {}×{}",
+        scores.rows,
+        scores.cols
+    );
     assert!(best.bytes() >= top_k_words(rows, questions, k) as u64 * 4, "top_k: the result's buffer is too small");
     let chunks = rows.div_ceil(CHUNK);
-    let params =
-        params::TopK { rows: rows as u32, stride: scores.stride as u32, chunks: chunks as u32, k: k as u32 };
+    let params = params::TopK { rows: rows as u32, stride: scores.stride as u32, chunks: chunks as u32, k: k as u32 };
     recording.dispatch(gpu, ("top_k", &[]), params, &[&scores.buffer, best], [chunks, questions, 1]);
 }

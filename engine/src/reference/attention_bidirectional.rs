@@ -5,7 +5,8 @@ use crate::ops::Span;
 /// softmax(q · Kᵀ / sqrt(head_dim)) · V within each sequence; qkv is (rows, 3 · heads · head_dim).
 pub fn attention_bidirectional((heads, head_dim): (usize, usize), spans: &[Span], qkv: &[f32]) -> Vec<f32> {
     let hidden = heads * head_dim;
-    let part = |row: usize, part: usize, head: usize| &qkv[row * 3 * hidden + part * hidden + head * head_dim..][..head_dim];
+    let part =
+        |row: usize, part: usize, head: usize| &qkv[row * 3 * hidden + part * hidden + head * head_dim..][..head_dim];
     let mut out = vec![0.0; qkv.len() / 3];
     for (first, count) in spans {
         let rows = *first as usize..(*first + *count) as usize;

@@ -328,7 +328,9 @@ mod tests {
     fn a_graph_that_loses_recall_is_refused() {
         // Nine candidates cannot hold ten results.
         match build(&vectors(), 9) {
-            Err(Error::Recall { found, needed }) => assert!(found > 0.8 && found <= 0.9 && needed == MIN_RECALL, "{found}"),
+            Err(Error::Recall { found, needed }) => {
+                assert!(found > 0.8 && found <= 0.9 && needed == MIN_RECALL, "{found}")
+            }
             other => panic!("recall under {MIN_RECALL} expected, not {:?}", other.map(|(_, recall)| recall)),
         }
     }

@@ -204,7 +204,8 @@ impl Manifest {
         let precisions = self.precisions();
         for (i, shard) in self.shards.iter().enumerate() {
             if shard.rows == 0 || shard.vectors.is_empty() || !shard.vectors.keys().eq(&precisions) {
-                let problem = format!("{} rows in {:?}; rows in {precisions:?} expected", shard.rows, shard.vectors.keys());
+                let problem =
+                    format!("{} rows in {:?}; rows in {precisions:?} expected", shard.rows, shard.vectors.keys());
                 return fail(format!("shards[{i}]"), problem);
             }
             for (precision, file) in &shard.vectors {
@@ -216,13 +217,16 @@ impl Manifest {
             check_file(name, &format!("shards[{i}].offsets"), &shard.offsets, offsets, &mut names)?;
             // Each line has at least `{"id":"","title":"","text":""}` and a line feed.
             if shard.passages.bytes < shard.rows * 32 {
-                return fail(format!("shards[{i}].passages.bytes"), format!("{} for {} rows", shard.passages.bytes, shard.rows));
+                return fail(
+                    format!("shards[{i}].passages.bytes"),
+                    format!("{} for {} rows", shard.passages.bytes, shard.rows),
+                );
             }
         }
-        if let Some(graph) = &self.graph {
-            if !names.insert(graph.file.as_str()) || !is_plain_name(&graph.file) || !is_sha256(&graph.sha256) {
-                return fail("graph".into(), "a plain, unused file name and 64 hexadecimal digits expected".into());
-            }
+        if let Some(graph) = &self.graph
+            && (!names.insert(graph.file.as_str()) || !is_plain_name(&graph.file) || !is_sha256(&graph.sha256))
+        {
+            return fail("graph".into(), "a plain, unused file name and 64 hexadecimal digits expected".into());
         }
         Ok(())
     }

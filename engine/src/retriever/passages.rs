@@ -170,7 +170,9 @@ impl<R: Read> Iterator for JsonRows<R> {
                     let place = format!("line {}", self.line);
                     return Some(parse_json(&self.file, &place, &bytes).map(|passage| (self.line, passage)));
                 }
-                Err(error) => return Some(Err(Error::input(&self.file, format!("line {}", self.line), error.to_string()))),
+                Err(error) => {
+                    return Some(Err(Error::input(&self.file, format!("line {}", self.line), error.to_string())));
+                }
             }
         }
     }
@@ -269,8 +271,11 @@ mod tests {
     fn tsv_follows_csv_quoting() {
         let text = b"id\ttext\ttitle\n1\t\"said \"\"no\"\"\tand\nleft\"\tTitle\n2\tplain\t\n3\tno title\n";
         let rows = read(Format::Tsv, text).unwrap();
-        let expected =
-            [(2, passage("1", "Title", "said \"no\"\tand\nleft")), (4, passage("2", "", "plain")), (5, passage("3", "", "no title"))];
+        let expected = [
+            (2, passage("1", "Title", "said \"no\"\tand\nleft")),
+            (4, passage("2", "", "plain")),
+            (5, passage("3", "", "no title")),
+        ];
         assert_eq!(rows, expected);
     }
 

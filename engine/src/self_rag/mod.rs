@@ -1,8 +1,26 @@
 //! The loop: decide, write a candidate per passage, rank.
 
+pub mod config;
+pub mod decide;
+pub mod rank;
+pub mod short;
+mod writing;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use serde::{Deserialize, Serialize};
 
-use crate::{critique::Scores, retriever::Hit};
+pub use self::{
+    config::{Config, DecisionRule, Mode, Task},
+    short::{Passages, Question, ShortForm},
+};
+use crate::{
+    critique::{Evidence, Scores},
+    retriever::Hit,
+};
 
 /// What the model wrote for one passage (or for none).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +33,9 @@ pub struct Candidate {
     pub tokens: Vec<u32>,
     /// The critique.
     pub scores: Scores,
+    /// What the critique was computed from: enough to weight it anew.
+    #[serde(default)]
+    pub evidence: Evidence,
     /// Whether the token limit ended it rather than the model.
     pub truncated: bool,
 }
@@ -34,4 +55,25 @@ pub struct Answer {
     pub candidates: Vec<Candidate>,
     /// The chosen candidate; its hit is the citation.
     pub best: usize,
+}
+
+/// Asks a running loop to stop; clones share the flag. The loop looks before every pass of the model.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Stops the loop at its next step.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// An error if it was.
+    pub fn check(&self) -> crate::Result<()> {
+        if self.is_set() { Err(crate::Error::Stopped) } else { Ok(()) }
+    }
 }

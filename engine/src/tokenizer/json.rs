@@ -73,7 +73,8 @@ impl<'a> Reader<'a> {
         }
         let sentencepiece = vocabulary.kind == Kind::SentencePiece;
         for (text, id) in entries {
-            let id = id.as_u64().ok_or_else(|| self.bad(format!("model.vocab[{text:?}]"), "a whole number expected"))?;
+            let id =
+                id.as_u64().ok_or_else(|| self.bad(format!("model.vocab[{text:?}]"), "a whole number expected"))?;
             let is_byte = sentencepiece && text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
             let token_type = if is_byte { TokenType::Byte } else { TokenType::Normal };
             vocabulary.set(self.file, id, text, token_type, n_entries)?;
@@ -102,7 +103,8 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         let merges = model["merges"].as_array().map_or(&[] as &[Json], Vec::as_slice);
-        let read = |(rank, merge)| read(merge).ok_or_else(|| self.bad(format!("model.merges[{rank}]"), "a pair expected"));
+        let read =
+            |(rank, merge)| read(merge).ok_or_else(|| self.bad(format!("model.merges[{rank}]"), "a pair expected"));
         vocabulary.merges = merges.iter().enumerate().map(read).collect::<Result<_>>()?;
         Ok(())
     }
@@ -113,8 +115,12 @@ impl<'a> Reader<'a> {
             let name = part["type"].as_str().unwrap_or("");
             match name {
                 "Prepend" if part["prepend"] == "\u{2581}" => vocabulary.space_prefix = SpacePrefix::Always,
-                "Replace" if part["pattern"]["String"].as_str().is_some_and(|text| !text.is_empty()) => kept.push(part.clone()),
-                "BertNormalizer" | "Lowercase" | "NFC" | "NFD" | "NFKC" | "NFKD" | "StripAccents" => kept.push(part.clone()),
+                "Replace" if part["pattern"]["String"].as_str().is_some_and(|text| !text.is_empty()) => {
+                    kept.push(part.clone())
+                }
+                "BertNormalizer" | "Lowercase" | "NFC" | "NFD" | "NFKC" | "NFKD" | "StripAccents" => {
+                    kept.push(part.clone())
+                }
                 _ => return Err(self.bad("normalizer", format!("{name:?} is not supported here"))),
             }
         }
@@ -177,7 +183,8 @@ impl<'a> Reader<'a> {
     fn roles(&self, vocabulary: &mut Vocabulary) {
         let template = members(&self.json["post_processor"]).find(|member| member["type"] == "TemplateProcessing");
         let single = template.and_then(|template| template["single"].as_array());
-        let special = |piece: Option<&Json>| piece?["SpecialToken"]["id"].as_str().and_then(|text| vocabulary.find(text));
+        let special =
+            |piece: Option<&Json>| piece?["SpecialToken"]["id"].as_str().and_then(|text| vocabulary.find(text));
         let before = single.and_then(|pieces| special(pieces.first()));
         let after = single.and_then(|pieces| special(pieces.last()));
         (vocabulary.add_bos, vocabulary.add_eos) = (before.is_some(), after.is_some());

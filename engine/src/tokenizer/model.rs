@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{
     Tokenizer,
     models::{
@@ -10,11 +11,14 @@ use tokenizers::{
     },
     normalizers::{BertNormalizer, NormalizerWrapper, replace::Replace},
     pre_tokenizers::{
-        PreTokenizerWrapper, bert::BertPreTokenizer, byte_level::ByteLevel, digits::Digits, sequence::Sequence,
+        PreTokenizerWrapper,
+        bert::BertPreTokenizer,
+        byte_level::ByteLevel,
+        digits::Digits,
+        sequence::Sequence,
         split::{Split, SplitPattern},
     },
 };
-use tokenizers::tokenizer::SplitDelimiterBehavior;
 
 use super::vocabulary::{Kind, Vocabulary};
 use crate::{Error, Result};
@@ -36,7 +40,8 @@ pub(super) fn build(file: &str, vocabulary: &Vocabulary) -> Result<Tokenizer> {
     let mut tokenizer = match vocabulary.kind {
         Kind::WordPiece => {
             let unknown = unknown.filter(|token| vocab.contains_key(*token));
-            let unknown = unknown.ok_or_else(|| Error::input(file, "vocabulary", "WordPiece needs an unknown token"))?;
+            let unknown =
+                unknown.ok_or_else(|| Error::input(file, "vocabulary", "WordPiece needs an unknown token"))?;
             Tokenizer::new(WordPieceBuilder::new().vocab(vocab).unk_token(unknown.clone()).build().map_err(bad)?)
         }
         kind => {

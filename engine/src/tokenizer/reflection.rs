@@ -85,13 +85,35 @@ impl ReflectionTokens {
 
     fn from_ids(ids: [u32; 15]) -> Self {
         let [
-            no_retrieval, retrieval, continue_, irrelevant, relevant, paragraph_open, paragraph_close, u1, u2, u3, u4, u5,
-            fully, partially, no_support,
+            no_retrieval,
+            retrieval,
+            continue_,
+            irrelevant,
+            relevant,
+            paragraph_open,
+            paragraph_close,
+            u1,
+            u2,
+            u3,
+            u4,
+            u5,
+            fully,
+            partially,
+            no_support,
         ] = ids;
         let utility = [u1, u2, u3, u4, u5];
         Self {
-            no_retrieval, retrieval, continue_, irrelevant, relevant, paragraph_open, paragraph_close, utility,
-            fully, partially, no_support,
+            no_retrieval,
+            retrieval,
+            continue_,
+            irrelevant,
+            relevant,
+            paragraph_open,
+            paragraph_close,
+            utility,
+            fully,
+            partially,
+            no_support,
         }
     }
 
@@ -99,8 +121,19 @@ impl ReflectionTokens {
     pub fn watched(&self) -> [u32; N_WATCHED] {
         let [u1, u2, u3, u4, u5] = self.utility;
         [
-            self.no_retrieval, self.retrieval, self.continue_, self.irrelevant, self.relevant, u1, u2, u3, u4, u5,
-            self.fully, self.partially, self.no_support,
+            self.no_retrieval,
+            self.retrieval,
+            self.continue_,
+            self.irrelevant,
+            self.relevant,
+            u1,
+            u2,
+            u3,
+            u4,
+            u5,
+            self.fully,
+            self.partially,
+            self.no_support,
         ]
     }
 

@@ -74,7 +74,11 @@ impl StoredTensors {
         let mut names = std::collections::HashSet::new();
         for (number, path) in paths.iter().enumerate() {
             let file = FileSource::open(path)?;
-            let table = if extension == "safetensors" { safetensors::read_table(&file)? } else { super::torch::read_table(&file)? };
+            let table = if extension == "safetensors" {
+                safetensors::read_table(&file)?
+            } else {
+                super::torch::read_table(&file)?
+            };
             for tensor in table {
                 if !names.insert(tensor.name.clone()) {
                     return Err(Error::input(file.name(), &tensor.name, "this tensor's name occurs twice"));

@@ -48,12 +48,14 @@ impl Family {
             Self::Bert => (BERT.as_slice(), BERT_BLOCK.as_slice()),
         };
         let parameters = move |name: String| {
-            let has_bias = self == Self::Bert && !matches!(name.as_str(), "token_embd" | "position_embd" | "token_types");
+            let has_bias =
+                self == Self::Bert && !matches!(name.as_str(), "token_embd" | "position_embd" | "token_types");
             let bias = has_bias.then(|| format!("{name}.bias"));
             std::iter::once(format!("{name}.weight")).chain(bias)
         };
         let outer = table.iter().map(|row| row.1.to_owned());
-        let blocks = (0..n_blocks).flat_map(move |block| block_table.iter().map(move |row| format!("blk.{block}.{}", row.1)));
+        let blocks =
+            (0..n_blocks).flat_map(move |block| block_table.iter().map(move |row| format!("blk.{block}.{}", row.1)));
         outer.chain(blocks).flat_map(parameters)
     }
 
@@ -61,7 +63,8 @@ impl Family {
     pub(crate) fn ignores(self, name: &str) -> bool {
         let buffers = [".rotary_emb.inv_freq", "embeddings.position_ids", "embeddings.token_type_ids"];
         let heads = ["pooler.", "bert.pooler.", "cls."];
-        buffers.iter().any(|end| name.ends_with(end)) || self == Self::Bert && heads.iter().any(|start| name.starts_with(start))
+        buffers.iter().any(|end| name.ends_with(end))
+            || self == Self::Bert && heads.iter().any(|start| name.starts_with(start))
     }
 }
 

@@ -35,7 +35,9 @@ pub(super) fn read(path: &Path, file: &str, json: &Json) -> Result<Model> {
     };
     let (hidden, n_heads) = (config.size("hidden_size")?, config.size("num_attention_heads")?);
     if !hidden.is_multiple_of(2 * n_heads) {
-        return Err(config.bad("num_attention_heads", &format!("{n_heads} heads do not share {hidden} values in pairs")));
+        return Err(
+            config.bad("num_attention_heads", &format!("{n_heads} heads do not share {hidden} values in pairs"))
+        );
     }
     let n_blocks = config.size("num_hidden_layers")?;
     if n_blocks > MAX_BLOCKS {
@@ -80,7 +82,8 @@ fn llama(config: &Config, keys: &mut Keys, hidden: u64, n_heads: u64) -> Result<
     }
     let theta = rope["rope_theta"].as_f64().or(json["rope_theta"].as_f64()).unwrap_or(10_000.0);
     let epsilon = json["rms_norm_eps"].as_f64().ok_or_else(|| config.bad("rms_norm_eps", "a number expected"))?;
-    let n_kv_heads = if json["num_key_value_heads"].is_null() { n_heads } else { config.size("num_key_value_heads")? };
+    let n_kv_heads =
+        if json["num_key_value_heads"].is_null() { n_heads } else { config.size("num_key_value_heads")? };
     if !n_heads.is_multiple_of(n_kv_heads) {
         return Err(config.bad("num_key_value_heads", &format!("{n_kv_heads} do not divide {n_heads} heads")));
     }
@@ -95,7 +98,8 @@ fn llama(config: &Config, keys: &mut Keys, hidden: u64, n_heads: u64) -> Result<
 fn bert(config: &Config, keys: &mut Keys, path: &Path) -> Result<bool> {
     config.only("hidden_act", &[Json::Null, "gelu".into()])?;
     config.only("position_embedding_type", &[Json::Null, "absolute".into()])?;
-    let epsilon = config.json["layer_norm_eps"].as_f64().ok_or_else(|| config.bad("layer_norm_eps", "a number expected"))?;
+    let epsilon =
+        config.json["layer_norm_eps"].as_f64().ok_or_else(|| config.bad("layer_norm_eps", "a number expected"))?;
     keys.set("attention.layer_norm_epsilon", Value::F64(epsilon));
     keys.set("attention.causal", Value::Bool(false));
     let token_types = config.json["type_vocab_size"].as_u64().unwrap_or(2);
@@ -103,7 +107,9 @@ fn bert(config: &Config, keys: &mut Keys, path: &Path) -> Result<bool> {
     let pooling = pooling(path)?;
     keys.set("pooling_type", Value::U64(pooling.pooling_type));
     keys.metadata.insert("selfrag.embedding.normalize".into(), Value::Bool(pooling.normalize));
-    if let Some(length) = folder::read_json(path, "sentence_bert_config.json")?.and_then(|json| json["max_seq_length"].as_u64()) {
+    if let Some(length) =
+        folder::read_json(path, "sentence_bert_config.json")?.and_then(|json| json["max_seq_length"].as_u64())
+    {
         keys.metadata.insert("selfrag.embedding.max_length".into(), Value::U64(length));
     }
     Ok(false)
@@ -141,7 +147,10 @@ fn pooling(path: &Path) -> Result<Pooling> {
 
 fn pooling_type(file: &str, config: &Json) -> Result<u64> {
     let modes = config.as_object().into_iter().flatten();
-    let on: Vec<&str> = modes.filter(|(key, on)| key.starts_with("pooling_mode_") && on.as_bool() == Some(true)).map(|(key, _)| key.as_str()).collect();
+    let on: Vec<&str> = modes
+        .filter(|(key, on)| key.starts_with("pooling_mode_") && on.as_bool() == Some(true))
+        .map(|(key, _)| key.as_str())
+        .collect();
     match on[..] {
         ["pooling_mode_mean_tokens"] => Ok(1),
         ["pooling_mode_cls_token"] => Ok(2),

@@ -61,7 +61,8 @@ impl HfFolder {
             return if family.ignores(&stored.name) {
                 Ok(())
             } else {
-                Err(self.bad(&stored.name, "this kind of tensor is not supported: the model is not a plain Llama or BERT"))
+                Err(self
+                    .bad(&stored.name, "this kind of tensor is not supported: the model is not a plain Llama or BERT"))
             };
         };
         if tied && name == "output.weight" {

@@ -20,6 +20,9 @@ use crate::{
 /// A tensor and the number of its file.
 pub(super) type Located = (usize, StoredTensor);
 
+/// lora_A and lora_B by module and whether it is an embedding, while the file is being sorted.
+type Halves = BTreeMap<(String, bool), (Option<Located>, Option<Located>)>;
+
 /// What the adapter does to one base tensor, in the order in which it is done.
 #[derive(Debug, Default)]
 pub(super) struct Change {
@@ -44,11 +47,12 @@ pub(super) struct Adapter {
 }
 
 /// Options of LoRA variants whose result is not W + s·B·A. Each must be absent, null, false or empty.
-const REFUSED: [&str; 16] = [
+const REFUSED: [&str; 12] = [
     "use_dora",
     "use_qalora",
     "use_bdlora",
     "lora_bias",
+    "fan_in_fan_out",
     "layer_replication",
     "alora_invocation_tokens",
     "target_parameters",
@@ -56,15 +60,10 @@ const REFUSED: [&str; 16] = [
     "kasa_config",
     "monteclora_config",
     "velora_config",
-    "fan_in_fan_out",
-    "layers_pattern_replication",
-    "trainable_bias",
-    "use_mora",
-    "megatron_core_config",
 ];
 
 /// Initialisations that leave the base weights as they are. Others (PiSSA, OLoRA, CorDA, LoftQ …) change them, so the plain base would be wrong.
-const NEUTRAL_INITS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mpt"];
+const NEUTRAL_INITS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 impl Adapter {
     pub(super) fn open(path: &Path, family: Family) -> Result<Self> {
@@ -75,7 +74,7 @@ impl Adapter {
         let settings = Settings::read(&config_name, &config)?;
         let stored = StoredTensors::open(path, "adapter_model", "adapter_model")?;
         let mut adapter = Self { name, files: stored.files, changes: BTreeMap::new() };
-        let mut halves: BTreeMap<(String, bool), (Option<Located>, Option<Located>)> = BTreeMap::new();
+        let mut halves: Halves = BTreeMap::new();
         for located in stored.tensors {
             adapter.sort(located, family, &settings, &mut halves)?;
         }
@@ -89,13 +88,7 @@ impl Adapter {
     }
 
     /// Puts one stored tensor where its name says; the halves of a LoRA pair wait for each other.
-    fn sort(
-        &mut self,
-        located: Located,
-        family: Family,
-        settings: &Settings,
-        halves: &mut BTreeMap<(String, bool), (Option<Located>, Option<Located>)>,
-    ) -> Result<()> {
+    fn sort(&mut self, located: Located, family: Family, settings: &Settings, halves: &mut Halves) -> Result<()> {
         let full_name = located.1.name.clone();
         let name = full_name
             .strip_prefix("base_model.model.")

@@ -216,6 +216,9 @@ fn changed_shape(adapter: &Adapter, name: &str, change: &Change, base: Option<&T
         (None, Some(base)) => base.shape.clone(),
         (None, None) => return Err(bad("the base model has no such tensor (tied to the embedding?)".to_owned())),
     };
+    if !(1..=2).contains(&before.len()) || before.contains(&0) {
+        return Err(bad(format!("shape {before:?} is neither a vector nor a matrix")));
+    }
     let [rows, cols] = before[..] else {
         return if change.lora.is_none() && change.lora_embedding.is_none() && change.rows.is_none() {
             Ok(before)

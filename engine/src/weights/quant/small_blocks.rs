@@ -63,8 +63,10 @@ pub(super) fn write_q8_0(values: &[f32], block: &mut [u8]) {
     }
 }
 
-/// Round to nearest, halves away from zero: truncation is one instruction, `f32::round` a call. |x| is at most 127 here.
+/// Round to nearest, halves away from zero: truncation is one instruction, `f32::round` a call. |x| is at most 127, except where the
+/// scale is so small that its inverse is infinite.
 fn round_half_away(x: f32) -> i8 {
+    let x = x.clamp(-127.0, 127.0);
     let whole = x as i32;
     let rest = x - whole as f32;
     (whole + (2.0 * rest) as i32) as i8

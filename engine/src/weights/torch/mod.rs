@@ -49,13 +49,22 @@ fn check_byte_order(file: &dyn ByteSource, members: &HashMap<&str, &Member>, roo
     let Some(member) = members.get(format!("{root}byteorder").as_str()) else { return Ok(()) };
     let order = block_on(file.read(member.data_offset(file)?, member.size.min(16) as usize))?;
     if order.trim_ascii() != b"little" {
-        return Err(Error::input(file.name(), "byteorder", format!("{:?} found, little expected", String::from_utf8_lossy(&order))));
+        return Err(Error::input(
+            file.name(),
+            "byteorder",
+            format!("{:?} found, little expected", String::from_utf8_lossy(&order)),
+        ));
     }
     Ok(())
 }
 
 /// Finds a tensor's bytes in the archive.
-fn locate(file: &dyn ByteSource, tensor: PickledTensor, members: &HashMap<&str, &Member>, root: &str) -> Result<StoredTensor> {
+fn locate(
+    file: &dyn ByteSource,
+    tensor: PickledTensor,
+    members: &HashMap<&str, &Member>,
+    root: &str,
+) -> Result<StoredTensor> {
     let PickledTensor { name, storage, offset, shape, stride } = tensor;
     let bad = |problem: String| Error::input(file.name(), &name, problem);
     let member = members.get(format!("{root}data/{}", storage.key).as_str());
@@ -72,7 +81,9 @@ fn locate(file: &dyn ByteSource, tensor: PickledTensor, members: &HashMap<&str, 
         (Some(begin), Some(end)) if end <= member.size => {
             Ok(StoredTensor { dtype, shape, offset: member.data_offset(file)? + begin, name })
         }
-        _ => Err(bad(format!("shape {shape:?} from element {offset} reaches past its storage of {} bytes", member.size))),
+        _ => {
+            Err(bad(format!("shape {shape:?} from element {offset} reaches past its storage of {} bytes", member.size)))
+        }
     }
 }
 

@@ -41,7 +41,15 @@ enum Global {
 }
 
 const STORAGES: [&str; 10] = [
-    "FloatStorage", "HalfStorage", "BFloat16Storage", "DoubleStorage", "LongStorage", "IntStorage", "ShortStorage", "CharStorage", "ByteStorage",
+    "FloatStorage",
+    "HalfStorage",
+    "BFloat16Storage",
+    "DoubleStorage",
+    "LongStorage",
+    "IntStorage",
+    "ShortStorage",
+    "CharStorage",
+    "ByteStorage",
     "BoolStorage",
 ];
 
@@ -219,7 +227,8 @@ impl<'a> Machine<'a> {
     }
 
     fn short_tuple(&mut self, len: usize) -> Result<()> {
-        let start = self.stack.len().checked_sub(len).ok_or_else(|| self.bad("a tuple of more than the stack holds"))?;
+        let start =
+            self.stack.len().checked_sub(len).ok_or_else(|| self.bad("a tuple of more than the stack holds"))?;
         let items = self.stack.split_off(start);
         if items.iter().any(|item| matches!(item, Object::Mark)) {
             return Err(self.bad("a tuple across a mark"));
@@ -248,7 +257,9 @@ impl<'a> Machine<'a> {
             return Err(self.bad("a key without a value"));
         }
         match self.top_node() {
-            Some(Node::Dict(entries)) => entries.extend(items.as_chunks::<2>().0.iter().cloned().map(|[key, value]| (key, value))),
+            Some(Node::Dict(entries)) => {
+                entries.extend(items.as_chunks::<2>().0.iter().cloned().map(|[key, value]| (key, value)))
+            }
             _ => return Err(self.bad("a dictionary expected to put items into")),
         }
         Ok(())
@@ -267,7 +278,8 @@ impl<'a> Machine<'a> {
 
     fn recall(&mut self, opcode: u8) -> Result<()> {
         let index = self.unsigned(if opcode == b'h' { 1 } else { 4 })? as u32;
-        let object = self.memo.get(&index).cloned().ok_or_else(|| self.bad("nothing was remembered under this number"))?;
+        let object =
+            self.memo.get(&index).cloned().ok_or_else(|| self.bad("nothing was remembered under this number"))?;
         self.stack.push(object);
         Ok(())
     }
@@ -277,7 +289,9 @@ impl<'a> Machine<'a> {
         let id = self.pop()?;
         let storage = match self.node(&id) {
             Some(Node::Tuple(items)) => match &items[..] {
-                [Object::Text(kind), Object::Global(Global::Storage(type_name)), Object::Text(key), ..] if &**kind == "storage" => {
+                [Object::Text(kind), Object::Global(Global::Storage(type_name)), Object::Text(key), ..]
+                    if &**kind == "storage" =>
+                {
                     Some(Storage { type_name, key: key.clone() })
                 }
                 _ => None,
@@ -301,10 +315,13 @@ impl<'a> Machine<'a> {
                 self.stack.push(tensor);
                 return Ok(());
             }
-            (Global::RebuildTensor, [storage, Object::Int(offset), shape, stride, ..]) => self.tensor(storage, *offset, shape, stride),
+            (Global::RebuildTensor, [storage, Object::Int(offset), shape, stride, ..]) => {
+                self.tensor(storage, *offset, shape, stride)
+            }
             _ => None,
         };
-        let made = made.ok_or_else(|| self.bad(&format!("a call of {global:?} with arguments that torch.save does not write")))?;
+        let made = made
+            .ok_or_else(|| self.bad(&format!("a call of {global:?} with arguments that torch.save does not write")))?;
         self.push_node(made);
         Ok(())
     }
@@ -312,10 +329,13 @@ impl<'a> Machine<'a> {
     fn tensor(&self, storage: &Object, offset: i64, shape: &Object, stride: &Object) -> Option<Node> {
         let Some(Node::Storage(storage)) = self.node(storage) else { return None };
         let sizes = |object: &Object| match self.node(object) {
-            Some(Node::Tuple(items)) => items.iter().map(|item| match item {
-                Object::Int(n) => usize::try_from(*n).ok(),
-                _ => None,
-            }).collect::<Option<Vec<usize>>>(),
+            Some(Node::Tuple(items)) => items
+                .iter()
+                .map(|item| match item {
+                    Object::Int(n) => usize::try_from(*n).ok(),
+                    _ => None,
+                })
+                .collect::<Option<Vec<usize>>>(),
             _ => None,
         };
         let offset = u64::try_from(offset).ok()?;

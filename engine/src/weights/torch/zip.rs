@@ -34,7 +34,8 @@ pub(super) fn members(file: &dyn ByteSource) -> Result<Vec<Member>> {
     let mut at = 0;
     while at < bytes.len() {
         let here = offset + at as u64;
-        let (member, len) = member(&bytes[at..]).ok_or_else(|| bad(file, here, "an entry of the zip directory expected".into()))?;
+        let (member, len) =
+            member(&bytes[at..]).ok_or_else(|| bad(file, here, "an entry of the zip directory expected".into()))?;
         members.push(member);
         at += len;
     }
@@ -46,7 +47,9 @@ fn directory(file: &dyn ByteSource) -> Result<(u64, u64)> {
     let tail_start = file.size().saturating_sub(MAX_END + 20);
     let tail = block_on(file.read(tail_start, (file.size() - tail_start) as usize))?;
     let end = (0..tail.len().saturating_sub(21)).rev().find(|&at| tail[at..].starts_with(b"PK\x05\x06"));
-    let end = end.ok_or_else(|| bad(file, tail_start, "no zip directory at the end (file incomplete, or not a torch file)".into()))?;
+    let end = end.ok_or_else(|| {
+        bad(file, tail_start, "no zip directory at the end (file incomplete, or not a torch file)".into())
+    })?;
     let (size, offset) = (u64::from(u32_at(&tail, end + 12)), u64::from(u32_at(&tail, end + 16)));
     if size != u64::from(u32::MAX) && offset != u64::from(u32::MAX) {
         return Ok((offset, size));
@@ -99,7 +102,11 @@ impl Member {
     /// Where the bytes begin. They are checked to be stored as they are, inside the file.
     pub(super) fn data_offset(&self, file: &dyn ByteSource) -> Result<u64> {
         if !self.is_stored {
-            return Err(Error::input(file.name(), &self.name, "compressed or encrypted; torch stores its members as they are"));
+            return Err(Error::input(
+                file.name(),
+                &self.name,
+                "compressed or encrypted; torch stores its members as they are",
+            ));
         }
         let header = block_on(file.read(self.header_offset, 30))?;
         if !header.starts_with(b"PK\x03\x04") {
