@@ -74,7 +74,7 @@ impl Embedder for Fake {
 fn passages() -> Vec<Passage> {
     let passage = |i: usize| Passage {
         id: format!("p{i}"),
-        title: if i % 3 == 0 { String::new() } else { format!("Title {i}") },
+        title: if i.is_multiple_of(3) { String::new() } else { format!("Title {i}") },
         text: format!("Text \"{i}\"\nwith a line end, ünïcödé and {}", "more ".repeat(i % 7)),
     };
     (0..ROWS).map(passage).collect()

@@ -50,14 +50,14 @@ struct Norm {
 }
 
 struct Layer {
-    qkv: Matrix,        // (3 · hidden, hidden)
-    qkv_bias: Buffer,   // (3 · hidden)
-    output: Matrix,     // (hidden, hidden)
+    qkv: Matrix,      // (3 · hidden, hidden)
+    qkv_bias: Buffer, // (3 · hidden)
+    output: Matrix,   // (hidden, hidden)
     output_bias: Buffer,
     attention_norm: Norm,
-    up: Matrix,         // (feed_forward, hidden)
+    up: Matrix, // (feed_forward, hidden)
     up_bias: Buffer,
-    down: Matrix,       // (hidden, feed_forward)
+    down: Matrix, // (hidden, feed_forward)
     down_bias: Buffer,
     output_norm: Norm,
 }
@@ -65,11 +65,11 @@ struct Layer {
 /// Activations of a batch.
 struct Scratch {
     tokens: usize,
-    x: Tensor,          // (tokens, hidden)
-    h: Tensor,          // (tokens, hidden)
-    middle: Tensor,     // (tokens, hidden)
-    qkv: Tensor,        // (tokens, 3 · hidden)
-    inner: Tensor,      // (tokens, feed_forward)
+    x: Tensor,      // (tokens, hidden)
+    h: Tensor,      // (tokens, hidden)
+    middle: Tensor, // (tokens, hidden)
+    qkv: Tensor,    // (tokens, 3 · hidden)
+    inner: Tensor,  // (tokens, feed_forward)
 }
 
 /// An encoder on the GPU.
@@ -78,8 +78,8 @@ pub struct Encoder {
     tokenizer: Tokenizer,
     config: EncoderConfig,
     info: EncoderInfo,
-    words: Matrix,      // (vocabulary, hidden)
-    positions: Matrix,  // (max_tokens, hidden): position and type 0 added
+    words: Matrix,     // (vocabulary, hidden)
+    positions: Matrix, // (max_tokens, hidden): position and type 0 added
     norm: Norm,
     layers: Vec<Layer>,
     scratch: Option<Scratch>,
@@ -126,8 +126,11 @@ impl EncoderConfig {
             normalise: matches!(metadata.get("selfrag.embedding.normalize"), Some(crate::weights::Value::Bool(true))),
         };
         let head_dim = config.hidden / config.heads;
-        if config.hidden % config.heads != 0 || head_dim % 4 != 0 || head_dim > 128 {
-            let problem = format!("{} heads of {}; sizes that are multiples of 4 up to 128 expected", config.heads, config.hidden);
+        if !config.hidden.is_multiple_of(config.heads) || !head_dim.is_multiple_of(4) || head_dim > 128 {
+            let problem = format!(
+                "{} heads of {}; sizes that are multiples of 4 up to 128 expected",
+                config.heads, config.hidden
+            );
             return Err(Error::input(file, "bert.attention.head_count", problem));
         }
         config.check_shapes(weights, context)?;

@@ -31,7 +31,8 @@ impl Offset {
         Self { end, check: [hash[0], hash[1], hash[2], hash[3]] }
     }
 
-    /// As stored.
+    /// As stored; only builds write.
+    #[cfg(feature = "cli")]
     pub(super) fn to_bytes(self) -> [u8; OFFSET_BYTES as usize] {
         let mut bytes = [0; OFFSET_BYTES as usize];
         bytes[..4].copy_from_slice(&self.end.to_le_bytes());
@@ -167,8 +168,7 @@ impl Store {
                 progress(info.bytes);
             }
             let text = self.whole(&shard.passages).await?;
-            let offsets =
-                parse_offsets(&shard.offsets.file, &self.whole(&shard.offsets).await?, shard.passages.bytes)?;
+            let offsets = parse_offsets(&shard.offsets.file, &self.whole(&shard.offsets).await?, shard.passages.bytes)?;
             let mut start = 0;
             for offset in offsets {
                 let line = &text[start as usize..offset.end as usize];
@@ -207,10 +207,8 @@ impl Store {
 }
 
 fn parse_offsets(file: &str, bytes: &[u8], passages_bytes: u64) -> Result<Vec<Offset>> {
-    let entry = |b: &[u8]| Offset {
-        end: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-        check: [b[4], b[5], b[6], b[7]],
-    };
+    let entry =
+        |b: &[u8]| Offset { end: u32::from_le_bytes([b[0], b[1], b[2], b[3]]), check: [b[4], b[5], b[6], b[7]] };
     let offsets: Vec<Offset> = bytes.chunks_exact(OFFSET_BYTES as usize).map(entry).collect();
     // Each line has two bytes at least, its braces; the last one's line feed ends the file.
     let mut start = 0u64;
@@ -230,7 +228,11 @@ fn parse_offsets(file: &str, bytes: &[u8], passages_bytes: u64) -> Result<Vec<Of
 fn parse_line(file: &str, start: u32, offset: Offset, line: &[u8]) -> Result<Passage> {
     let place = format!("byte {start}");
     if Offset::of(offset.end, line) != offset {
-        return Err(Error::input(file, place, "the passage's SHA-256 differs from its offset entry: the file is damaged"));
+        return Err(Error::input(
+            file,
+            place,
+            "the passage's SHA-256 differs from its offset entry: the file is damaged",
+        ));
     }
     serde_json::from_slice(line).map_err(|e| Error::input(file, place, e.to_string()))
 }
