@@ -1,3 +1,36 @@
 //! The `selfrag` command, one file per subcommand.
 
+pub mod ask;
 pub mod convert;
+pub mod evaluate;
+pub mod index;
+pub mod load;
+pub mod questions;
+pub mod settings;
+pub mod terminal;
+
+/// Self-RAG: retrieve, generate and critique with one engine.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Ask(ask::Args),
+    Convert(convert::Args),
+    Evaluate(evaluate::Args),
+    Index(index::Args),
+}
+
+/// Runs the command line.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Ask(args) => ask::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Index(args) => index::run(args),
+    }
+}

@@ -130,7 +130,7 @@ impl PageTable {
 
     /// Whether the next token would be written to a page that another sequence holds too.
     fn tail_is_shared(&self, sequence: &Sequence) -> bool {
-        let tail = sequence.pages.last().filter(|_| sequence.length % PAGE != 0);
+        let tail = sequence.pages.last().filter(|_| !sequence.length.is_multiple_of(PAGE));
         tail.is_some_and(|page| self.holders[*page as usize] > 1)
     }
 

@@ -175,7 +175,7 @@ impl Gpu {
     /// Writes bytes (a multiple of four of them) into a buffer, in order with submitted work.
     pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
         assert!(
-            bytes.len() % 4 == 0 && offset + bytes.len() as u64 <= buffer.bytes(),
+            bytes.len().is_multiple_of(4) && offset + bytes.len() as u64 <= buffer.bytes(),
             "write of {} bytes at {offset} into a buffer of {}",
             bytes.len(),
             buffer.bytes()
@@ -215,7 +215,7 @@ impl Gpu {
 
     /// Reads `bytes` from a buffer, after all submitted work.
     pub async fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
-        assert!(bytes % 4 == 0 && offset + bytes <= buffer.bytes(), "read past a buffer's end");
+        assert!(bytes.is_multiple_of(4) && offset + bytes <= buffer.bytes(), "read past a buffer's end");
         if bytes == 0 {
             return Ok(Vec::new());
         }

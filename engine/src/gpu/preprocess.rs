@@ -35,7 +35,7 @@ fn expand_file<'a>(
         let at = |problem: &str| format!("{path}:{}: {problem}", i + 1);
         let active = taken.iter().all(|t| *t);
         let line = substitute(line, defines);
-        match line.trim_start().split_whitespace().collect::<Vec<_>>().as_slice() {
+        match line.split_whitespace().collect::<Vec<_>>().as_slice() {
             ["#ifdef", flag] => taken.push(defines.contains(flag)),
             ["#ifndef", flag] => taken.push(!defines.contains(flag)),
             ["#else"] => {
@@ -46,10 +46,10 @@ fn expand_file<'a>(
                 taken.pop().ok_or_else(|| at("#endif without #ifdef"))?;
             }
             ["#import", import] if active => {
-                if !imported.iter().any(|i| i == import) {
-                    imported.push((*import).to_string());
-                    expand_file(&format!("shared/{import}.wgsl"), defines, read, imported, out)?;
-                }
+                let known = imported.iter().any(|i| i == import);
+                imported.push((*import).to_string());
+                let file = format!("shared/{import}.wgsl");
+                (!known).then(|| expand_file(&file, defines, read, imported, out)).transpose()?;
             }
             _ if active => {
                 out.push_str(&line);

@@ -82,7 +82,7 @@ impl Gpu {
 
     /// A matrix from values in row-major order.
     pub fn upload(&self, label: &str, values: &[f32], cols: usize) -> Result<Tensor> {
-        assert!(cols > 0 && values.len() % cols == 0, "{} values are not rows of {cols}", values.len());
+        assert!(cols > 0 && values.len().is_multiple_of(cols), "{} values are not rows of {cols}", values.len());
         let tensor = self.tensor(label, values.len() / cols, cols)?;
         let mut rows = vec![0.0f32; tensor.rows * tensor.stride];
         for (row, source) in rows.chunks_mut(tensor.stride).zip(values.chunks(cols)) {

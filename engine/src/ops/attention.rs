@@ -53,7 +53,7 @@ pub fn attention(
     cache: KvCache<'_>,
     y: &Tensor,
 ) {
-    assert!(heads.head_dim % 2 == 0 && heads.head_dim <= 256, "attention: head_dim {}", heads.head_dim);
+    assert!(heads.head_dim.is_multiple_of(2) && heads.head_dim <= 256, "attention: head_dim {}", heads.head_dim);
     assert_eq!(heads.heads % heads.kv_heads, 0, "attention: {} heads share {}", heads.heads, heads.kv_heads);
     let params = params::Attention {
         heads: heads.heads as u32,

@@ -35,8 +35,12 @@ pub fn packed_words(dtype: DType, cols: usize) -> (usize, usize) {
 /// Repacks `bytes`, whole GGUF rows of `cols` values.
 pub fn pack_rows(dtype: DType, bytes: &[u8], cols: usize) -> Packed {
     let row_bytes = dtype.row_bytes(cols);
-    assert!(cols % dtype.block_len() == 0, "{cols} columns are not whole {dtype:?} blocks");
-    assert!(row_bytes > 0 && bytes.len() % row_bytes == 0, "{} bytes are not rows of {row_bytes}", bytes.len());
+    assert!(cols.is_multiple_of(dtype.block_len()), "{cols} columns are not whole {dtype:?} blocks");
+    assert!(
+        row_bytes > 0 && bytes.len().is_multiple_of(row_bytes),
+        "{} bytes are not rows of {row_bytes}",
+        bytes.len()
+    );
     let (w_words, s_words) = packed_words(dtype, cols);
     let rows = bytes.len() / row_bytes;
     let mut packed = Packed { w: vec![0; rows * w_words], s: vec![0; rows * s_words] };

@@ -57,7 +57,10 @@ pub fn rope_kv(
 ) {
     assert_eq!(qkv.cols, (heads.heads + 2 * heads.kv_heads) * heads.head_dim, "rope_kv: columns of qkv");
     assert_eq!(q.cols, heads.heads * heads.head_dim, "rope_kv: columns of q");
-    assert!(heads.head_dim % 2 == 0 && rope.dims % 2 == 0 && rope.dims <= heads.head_dim, "rope_kv: even dimensions");
+    assert!(
+        heads.head_dim.is_multiple_of(2) && rope.dims.is_multiple_of(2) && rope.dims <= heads.head_dim,
+        "rope_kv: even dimensions"
+    );
     let params = params::RopeKv {
         heads: heads.heads as u32,
         kv_heads: heads.kv_heads as u32,

@@ -7,7 +7,7 @@ pub fn gelu(x: &[f32]) -> Vec<f32> {
 }
 
 /// erf(x) = 2/√π · e^(-x²) · Σ 2ⁿ x^(2n+1) / (2n+1)!! (Abramowitz and Stegun 7.1.6): all terms have one sign, so nothing cancels.
-pub fn erf(x: f64) -> f64 {
+fn erf(x: f64) -> f64 {
     if x.abs() > 6.0 {
         return x.signum();
     }

@@ -223,10 +223,10 @@ impl Manifest {
                 );
             }
         }
-        if let Some(graph) = &self.graph {
-            if !names.insert(graph.file.as_str()) || !is_plain_name(&graph.file) || !is_sha256(&graph.sha256) {
-                return fail("graph".into(), "a plain, unused file name and 64 hexadecimal digits expected".into());
-            }
+        if let Some(graph) = &self.graph
+            && (!names.insert(graph.file.as_str()) || !is_plain_name(&graph.file) || !is_sha256(&graph.sha256))
+        {
+            return fail("graph".into(), "a plain, unused file name and 64 hexadecimal digits expected".into());
         }
         Ok(())
     }

@@ -1,11 +1,20 @@
 //! The retriever: question in, passages out.
+//!
+//! [`encoder`] turns texts into vectors (Contriever, MiniLM: BERT with mean pooling); [`store`] holds passages and their vectors;
+//! [`flat_gpu`], [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. Similarity is the inner product.
 
+#[cfg(feature = "cli")]
+pub mod build;
+pub mod encoder;
 pub mod files;
 pub mod flat;
+pub mod flat_gpu;
 pub mod hnsw;
+pub mod index;
 pub mod manifest;
 #[cfg(feature = "cli")]
 pub mod passages;
+pub mod store;
 pub mod vectors;
 
 use serde::{Deserialize, Serialize};
@@ -36,4 +45,22 @@ pub struct Hit {
 pub trait Retriever {
     /// The best `n_docs` passages of each question, best first.
     fn search<'a>(&'a mut self, questions: &'a [&'a str], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>>;
+}
+
+/// Turns texts into vectors.
+pub trait Embedder {
+    /// Values of a vector.
+    fn dim(&self) -> usize;
+    /// What a store made with it says about it.
+    fn info(&self) -> manifest::EncoderInfo;
+    /// One vector a text.
+    fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>>;
+}
+
+/// What of a passage is embedded: title and text (Contriever, `generate_passage_embeddings.py`).
+pub fn passage_text(passage: &Passage) -> String {
+    match passage.title.as_str() {
+        "" => passage.text.clone(),
+        title => format!("{title} {}", passage.text),
+    }
 }

@@ -131,12 +131,13 @@ impl Tokenizer {
             ids.extend(self.bos);
         }
         let (mut rest, mut prefix) = (text, options.space_prefix);
-        while options.special {
-            let Some((start, id)) = self.find_special(rest) else { break };
-            self.encode_stretch(&rest[..start], prefix, &mut ids)?;
-            ids.push(id);
-            rest = &rest[start + self.tokens[id as usize].len()..];
-            prefix = options.segment_prefix == SegmentPrefix::Every;
+        if options.special {
+            while let Some((start, id)) = self.find_special(rest) {
+                self.encode_stretch(&rest[..start], prefix, &mut ids)?;
+                ids.push(id);
+                rest = &rest[start + self.tokens[id as usize].len()..];
+                prefix = options.segment_prefix == SegmentPrefix::Every;
+            }
         }
         self.encode_stretch(rest, prefix, &mut ids)?;
         if options.eos && self.add_eos {

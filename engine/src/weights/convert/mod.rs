@@ -48,7 +48,9 @@ pub fn convert(
     if targets.is_empty() {
         return Err(Error::input(weights.name(), "tensors", "none found"));
     }
-    let shards = assign(&targets, split_max_bytes);
+    // The header of the first file holds the vocabulary: megabytes that count.
+    let header_bytes = encode_header(weights.metadata(), &targets)?.0.len() as u64;
+    let shards = assign(&targets, header_bytes, split_max_bytes);
     let names = file_names(out, shards.len())?;
     let total = targets.iter().map(n_bytes).sum();
     let (mut written, mut pending) = (0, Vec::new());
@@ -82,13 +84,14 @@ fn alignment(metadata: &Metadata) -> u64 {
     metadata.get("general.alignment").and_then(Value::as_u64).unwrap_or(DEFAULT_ALIGNMENT)
 }
 
-/// Tensors in order, a new shard whenever the next would make the current one too large.
-fn assign(targets: &[TensorInfo], max_bytes: Option<u64>) -> Vec<Vec<TensorInfo>> {
+/// Tensors in order, a new shard whenever the next would make the current one too large. The first may be left with the header alone; a
+/// tensor that is larger than a shard gets its own.
+fn assign(targets: &[TensorInfo], header_bytes: u64, max_bytes: Option<u64>) -> Vec<Vec<TensorInfo>> {
     let mut shards: Vec<Vec<TensorInfo>> = vec![Vec::new()];
-    let mut size = 0;
+    let mut size = header_bytes;
     for target in targets {
         let last = shards.last_mut().expect("there is always one");
-        if !last.is_empty() && max_bytes.is_some_and(|max| size + n_bytes(target) > max) {
+        if max_bytes.is_some_and(|max| size + n_bytes(target) + shard_overhead(last.len()) > max) {
             shards.push(vec![target.clone()]);
             size = n_bytes(target);
         } else {
@@ -97,6 +100,11 @@ fn assign(targets: &[TensorInfo], max_bytes: Option<u64>) -> Vec<Vec<TensorInfo>
         }
     }
     shards
+}
+
+/// Header and padding of a shard of so many tensors, generously.
+fn shard_overhead(n_tensors: usize) -> u64 {
+    512 + 160 * n_tensors as u64
 }
 
 fn file_names(out: &Path, n_files: usize) -> Result<Vec<PathBuf>> {

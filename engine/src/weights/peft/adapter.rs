@@ -20,6 +20,9 @@ use crate::{
 /// A tensor and the number of its file.
 pub(super) type Located = (usize, StoredTensor);
 
+/// lora_A and lora_B by module and whether it is an embedding, while the file is being sorted.
+type Halves = BTreeMap<(String, bool), (Option<Located>, Option<Located>)>;
+
 /// What the adapter does to one base tensor, in the order in which it is done.
 #[derive(Debug, Default)]
 pub(super) struct Change {
@@ -71,7 +74,7 @@ impl Adapter {
         let settings = Settings::read(&config_name, &config)?;
         let stored = StoredTensors::open(path, "adapter_model", "adapter_model")?;
         let mut adapter = Self { name, files: stored.files, changes: BTreeMap::new() };
-        let mut halves: BTreeMap<(String, bool), (Option<Located>, Option<Located>)> = BTreeMap::new();
+        let mut halves: Halves = BTreeMap::new();
         for located in stored.tensors {
             adapter.sort(located, family, &settings, &mut halves)?;
         }
@@ -85,13 +88,7 @@ impl Adapter {
     }
 
     /// Puts one stored tensor where its name says; the halves of a LoRA pair wait for each other.
-    fn sort(
-        &mut self,
-        located: Located,
-        family: Family,
-        settings: &Settings,
-        halves: &mut BTreeMap<(String, bool), (Option<Located>, Option<Located>)>,
-    ) -> Result<()> {
+    fn sort(&mut self, located: Located, family: Family, settings: &Settings, halves: &mut Halves) -> Result<()> {
         let full_name = located.1.name.clone();
         let name = full_name
             .strip_prefix("base_model.model.")

@@ -89,21 +89,27 @@ fn no_space(part: &str) -> String {
     part.replace(' ', "\u{120}")
 }
 
-/// SentencePiece merges the pair whose result has the highest score, so −rank of a token's first merge gives the same order as the
-/// merge list. Pieces that no merge makes score lower than all.
+/// SentencePiece merges the pair whose result has the highest score. Trainers give out ids in the order of merging, so −id is what its
+/// own file would say (for Llama 2, whose tokenizer.json puts the merges of spaces last, it alone does). Where ids follow no such order,
+/// −rank of a token's first merge takes their place.
 fn score_by_rank(vocabulary: &mut Vocabulary, merges: &[(String, String)]) {
+    let ids: HashMap<&str, usize> =
+        vocabulary.tokens.iter().enumerate().filter_map(|(id, token)| Some((token.as_ref()?.0.as_str(), id))).collect();
+    let made: Vec<String> = merges.iter().map(|(left, right)| format!("{left}{right}")).collect();
+    let made_ids: Vec<Option<usize>> = made.iter().map(|text| ids.get(text.as_str()).copied()).collect();
+    let descents = made_ids.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    let by_id = descents * 100 <= made.len();
     let mut ranks = HashMap::new();
-    for (left, right) in merges {
+    for text in &made {
         let next = ranks.len();
-        ranks.entry(format!("{left}{right}")).or_insert(next);
+        ranks.entry(text.as_str()).or_insert(next);
     }
-    let none = ranks.len() as f32;
-    let score = |token: &Option<(String, TokenType)>| match token {
+    let score = |(id, token): (usize, &Option<(String, TokenType)>)| match token {
         Some((_, TokenType::Byte | TokenType::Unknown)) => 0.0,
-        Some((text, _)) => -ranks.get(text).map_or(none, |&rank| rank as f32),
-        None => -none,
+        Some((text, _)) => -(if by_id { id } else { ranks.get(text.as_str()).copied().unwrap_or(ranks.len()) } as f32),
+        None => -(vocabulary.tokens.len() as f32),
     };
-    vocabulary.scores = vocabulary.tokens.iter().map(score).collect();
+    vocabulary.scores = vocabulary.tokens.iter().enumerate().map(score).collect();
 }
 
 /// Whether a space goes in front of the text: a `Prepend` normaliser or a `Metaspace` that prepends.
@@ -156,4 +162,29 @@ fn add_template(json: &Json, vocabulary: &mut Vocabulary) {
     let special = |piece: Option<&Json>| Value::Bool(piece.is_some_and(|piece| piece.get("SpecialToken").is_some()));
     vocabulary.extra.insert("tokenizer.ggml.add_bos_token".into(), special(single.first()));
     vocabulary.extra.insert("tokenizer.ggml.add_eos_token".into(), special(single.last()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores(vocab: &str) -> Vec<f32> {
+        let text = format!(
+            r#"{{"model": {{"type": "BPE", "byte_fallback": true, "unk_token": "<unk>", "vocab": {vocab},
+                "merges": ["a b", "ab c", "b c"]}}}}"#
+        );
+        let vocabulary = read("tokenizer.json", &text).unwrap();
+        assert_eq!(vocabulary.model, "llama");
+        let types: Vec<TokenType> = vocabulary.tokens.iter().flatten().map(|token| token.1).collect();
+        assert_eq!(types[..2], [TokenType::Unknown, TokenType::Byte]);
+        vocabulary.scores
+    }
+
+    #[test]
+    fn pieces_score_in_the_order_of_merging() {
+        let in_order = scores(r#"{"<unk>": 0, "<0x0A>": 1, "ab": 2, "abc": 3, "bc": 4, "a": 5, "b": 6, "c": 7}"#);
+        assert!(in_order[2] > in_order[3] && in_order[3] > in_order[4] && in_order[4] > in_order[5]);
+        let shuffled = scores(r#"{"<unk>": 0, "<0x0A>": 1, "bc": 2, "abc": 3, "ab": 4, "a": 5, "b": 6, "c": 7}"#);
+        assert!(shuffled[4] > shuffled[3] && shuffled[3] > shuffled[2] && shuffled[2] > shuffled[5]);
+    }
 }

@@ -1,0 +1,98 @@
+//! Where the model, the encoder and the passages are, and the engine made of them.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::index::open_encoder;
+use crate::{
+    Error, Result,
+    engine::Engine,
+    generator::llama::{Llama, LlamaOptions},
+    gpu::{Gpu, Options},
+    platform::block_on,
+    retriever::{
+        Retriever,
+        files::Folder,
+        index::{Index, Method},
+        store::Store,
+    },
+    weights,
+};
+
+/// Options that say what to load. The defaults are where `cargo xtask demo` puts things: `./models`, or `$SELFRAG_HOME`.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// The generator: a GGUF file (the first of split ones) or a Hugging Face folder [default: models/demo.gguf].
+    #[arg(long, value_name = "GGUF|DIR")]
+    model: Option<PathBuf>,
+    /// A PEFT adapter's folder to merge into the generator.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
+    /// The passages' folder [default: models/corpus].
+    #[arg(long, value_name = "DIR")]
+    index: Option<PathBuf>,
+    /// Search the index's HNSW graph on the CPU instead of all vectors on the GPU.
+    #[arg(long)]
+    hnsw: bool,
+    /// The retriever's encoder [default: models/encoder.gguf].
+    #[arg(long, value_name = "GGUF|DIR")]
+    encoder: Option<PathBuf>,
+    /// Tokens that fit the KV cache, all candidates together [default: 256 MB worth].
+    #[arg(long, value_name = "N")]
+    kv_tokens: Option<usize>,
+}
+
+/// Loads the generator, and the retriever if it is needed.
+pub fn engine(args: &ModelArgs, with_retriever: bool) -> Result<Engine> {
+    let model = located(args.model.as_deref(), "demo.gguf", "model")?;
+    // Found before the weights are read: a missing index should not cost a load.
+    let (index, encoder) = if with_retriever {
+        let index = located(args.index.as_deref(), "corpus", "index")?;
+        (Some(index), Some(located(args.encoder.as_deref(), "encoder.gguf", "encoder")?))
+    } else {
+        (None, None)
+    };
+    let weights = weights::open(&model, args.adapter.as_deref())?;
+    let gpu = block_on(Gpu::open(Options::default()))?;
+    let bar = ProgressBar::new(0).with_message(format!("loading {}", weights.name()));
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
+        bar.set_style(style);
+    }
+    let options = LlamaOptions { kv_tokens: args.kv_tokens, ..LlamaOptions::default() };
+    let llama = block_on(Llama::load(&gpu, weights.as_ref(), options, &mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.bytes);
+    }))?;
+    bar.finish_and_clear();
+    let retriever = match (index, encoder) {
+        (Some(index), Some(encoder)) => Some(retriever(&gpu, &index, &encoder, args.hnsw)?),
+        _ => None,
+    };
+    Engine::from_metadata(weights.name(), weights.metadata(), Box::new(llama), retriever)
+}
+
+/// The passages' index with the encoder that made it, searched exactly on the GPU unless its graph is asked for.
+fn retriever(gpu: &Gpu, index: &Path, encoder: &Path, hnsw: bool) -> Result<Box<dyn Retriever>> {
+    let method = if hnsw { Method::Hnsw } else { Method::ExactGpu(gpu.clone()) };
+    block_on(async {
+        let encoder = open_encoder(gpu, encoder).await?;
+        let store = Store::open(Box::new(Folder::new(index))).await?;
+        Ok(Box::new(Index::open(store, Box::new(encoder), method, &mut |_| {}).await?) as Box<dyn Retriever>)
+    })
+}
+
+/// A path as given, or the default; it must exist.
+fn located(given: Option<&Path>, default: &str, option: &str) -> Result<PathBuf> {
+    let home = std::env::var_os("SELFRAG_HOME").map_or_else(|| PathBuf::from("models"), PathBuf::from);
+    let path = given.map_or_else(|| home.join(default), Path::to_path_buf);
+    if path.exists() {
+        return Ok(path);
+    }
+    let hint = if given.is_some() {
+        String::new()
+    } else {
+        format!("; `cargo xtask demo` makes it, --{option} names another")
+    };
+    Err(Error::io(path.display().to_string(), format!("no such file{hint}")))
+}

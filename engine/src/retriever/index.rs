@@ -1,0 +1,136 @@
+//! The retriever over a passage store: embeds questions, searches, fetches the passages found.
+
+use std::sync::Arc;
+
+use super::{
+    Embedder, Hit, Retriever, flat,
+    flat::Scored,
+    flat_gpu::FlatGpu,
+    hnsw::{self, Graph},
+    passage_text,
+    store::Store,
+    vectors::Vectors,
+};
+use crate::{Error, Result, gpu::Gpu, platform::LocalFuture};
+
+/// How to search.
+#[derive(Debug, Clone)]
+pub enum Method {
+    /// All rows on the GPU.
+    ExactGpu(Gpu),
+    /// All rows on the CPU.
+    Exact,
+    /// The store's HNSW graph, an error where it has none.
+    Hnsw,
+}
+
+enum Engine {
+    Gpu(FlatGpu),
+    Flat(Vectors),
+    Graph(Graph, Arc<Vectors>),
+}
+
+/// Least cosine between a stored vector and the same passage embedded now: int8 rounding leaves 0.999, another model about 0.
+const SAME_ENCODER: f32 = 0.98;
+
+/// A store, its encoder and a way to search.
+pub struct Index {
+    store: Store,
+    embedder: Box<dyn Embedder>,
+    engine: Engine,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Index({:?})", self.store)
+    }
+}
+
+impl Index {
+    /// Loads the vectors and makes sure that `embedder` is the encoder they were made with; `progress` hears the number of rows
+    /// of each shard.
+    pub async fn open(
+        store: Store,
+        embedder: Box<dyn Embedder>,
+        method: Method,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self> {
+        let precision = store.precision();
+        let engine = match method {
+            Method::ExactGpu(gpu) => Engine::Gpu(FlatGpu::load(&gpu, &store, precision, progress).await?),
+            Method::Exact => Engine::Flat(store.all_vectors(precision).await?),
+            Method::Hnsw => {
+                let Some(bytes) = store.graph().await? else {
+                    let problem = format!("{} has no graph: build it with `selfrag index build --hnsw`", store.name());
+                    return Err(Error::config("search", problem));
+                };
+                let vectors = Arc::new(store.all_vectors(precision).await?);
+                let graph = Graph::load(&format!("{}/graph", store.name()), bytes, vectors.clone(), hnsw::EF_SEARCH)?;
+                Engine::Graph(graph, vectors)
+            }
+        };
+        let mut index = Self { store, embedder, engine };
+        index.check_encoder().await?;
+        Ok(index)
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Embeds the first passage again and compares: names and hashes of files would refuse harmless conversions.
+    async fn check_encoder(&mut self) -> Result<()> {
+        let manifest = self.store.manifest();
+        let (made_with, here) = (&manifest.encoder, self.embedder.info());
+        let other = |problem: String| {
+            let problem = format!("made with encoder {:?}, not with {:?}: {problem}", made_with.name, here.name);
+            Error::input(self.store.name(), "encoder", problem)
+        };
+        if manifest.dim != self.embedder.dim() {
+            return Err(other(format!("{} dimensions, not {}", manifest.dim, self.embedder.dim())));
+        }
+        if manifest.count == 0 {
+            return Ok(());
+        }
+        let passage = self.store.passages(&[0]).await?.remove(0);
+        let stored = self.store.vectors(0, self.store.precision()).await?.row(0);
+        let text = made_with.passage_prefix.clone() + &passage_text(&passage);
+        let now = self.embedder.embed(&[text]).await?.remove(0);
+        let length = |v: &[f32]| flat::dot_f32(v, v).sqrt();
+        let cosine = flat::dot_f32(&stored, &now) / (length(&stored) * length(&now)).max(1e-20);
+        // Not `<`, which a NaN would pass.
+        if cosine >= SAME_ENCODER { Ok(()) } else { Err(other(format!("the first passage's cosine is {cosine:.3}"))) }
+    }
+
+    async fn search_all(&mut self, questions: &[&str], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
+        let prefix = &self.store.manifest().encoder.query_prefix;
+        let texts: Vec<String> = questions.iter().map(|question| prefix.clone() + question).collect();
+        let queries = self.embedder.embed(&texts).await?;
+        let results: Vec<Vec<Scored>> = match &mut self.engine {
+            Engine::Gpu(flat) => flat.search(&queries, n_docs).await?,
+            Engine::Flat(vectors) => queries.iter().map(|query| flat::search(vectors, query, n_docs)).collect(),
+            Engine::Graph(graph, vectors) => queries
+                .iter()
+                .map(|query| match n_docs <= graph.ef() {
+                    true => graph.search(query, n_docs),
+                    false => flat::search(vectors, query, n_docs),
+                })
+                .collect(),
+        };
+        let mut hits = Vec::new();
+        for result in results {
+            let rows: Vec<u32> = result.iter().map(|scored| scored.row).collect();
+            let passages = self.store.passages(&rows).await?;
+            let hit = |(passage, scored): (_, &Scored)| Hit { passage, score: Some(scored.score) };
+            hits.push(passages.into_iter().zip(&result).map(hit).collect());
+        }
+        Ok(hits)
+    }
+}
+
+impl Retriever for Index {
+    fn search<'a>(&'a mut self, questions: &'a [&'a str], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>> {
+        Box::pin(self.search_all(questions, n_docs))
+    }
+}
