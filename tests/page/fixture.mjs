@@ -1,6 +1,7 @@
 // A downloadable "model" of pseudo-random bytes: enough for everything that happens before the weights are read.
 import { createHash } from "node:crypto";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { writeTiny } from "./tiny.mjs";
 
 export const root = new URL("../..", import.meta.url).pathname;
 /** The built page: `trunk build`, or the folder that PAGE_DIST names. */
@@ -31,4 +32,23 @@ export function fakeModel(folder, sizes = [3_000_000, 1_000_001]) {
   files.push({ url: "fake-encoder.gguf", bytes: encoder.length, sha256, role: "encoder" });
   writeFileSync(`${path}/manifest.json`, JSON.stringify({ format: 1, name: "Fake", licence: "", files }));
   return { path, files };
+}
+
+/** The demo's files, which `cargo xtask demo --prepare-only` makes. */
+export const models = process.env.PAGE_MODELS ?? `${root}public/models`;
+export const corpus = process.env.PAGE_CORPUS ?? `${root}public/corpus`;
+
+/** A folder to serve as models/: a tiny generator that runs on a software GPU, and the demo's encoder. */
+export function tinyModel() {
+  const path = `${out}/tiny-model`;
+  mkdirSync(path, { recursive: true });
+  const part = readdirSync(models).filter((name) => name.startsWith("demo") && name.endsWith(".gguf")).sort()[0];
+  writeTiny(`${models}/${part}`, `${path}/tiny.gguf`);
+  copyFileSync(`${models}/encoder.gguf`, `${path}/encoder.gguf`);
+  const files = [["tiny.gguf", "generator"], ["encoder.gguf", "encoder"]].map(([url, role]) => {
+    const content = readFileSync(`${path}/${url}`);
+    return { url, bytes: content.length, sha256: createHash("sha256").update(content).digest("hex"), role };
+  });
+  writeFileSync(`${path}/manifest.json`, JSON.stringify({ format: 1, name: "Tiny", licence: "", files }));
+  return path;
 }
