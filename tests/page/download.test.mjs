@@ -37,7 +37,9 @@ const row = async (page, name) => (await kept(page)).find((text) => text.startsW
 
 /** The kept bytes of a file as the browser has them. */
 const stored = (page, name) => page.evaluate(async (name) => {
-  let folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("models");
+  const root = await navigator.storage.getDirectory();
+  const folder = await root.getDirectoryHandle("models").catch(() => null);
+  if (!folder) return null;
   for await (const [, entry] of folder) {
     for await (const [key, file] of entry) {
       if (key === name) return Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", await (await file.getFile()).arrayBuffer())));
@@ -169,16 +171,28 @@ test("cancelling keeps what has arrived", async () => {
   await context.close();
 });
 
-test("refused storage is said, and ranges are read from the network instead", async () => {
-  // In the worker as well: the page's init script does not reach it, so the storage's own switch is used.
-  const { page, context } = await open(browser, server.url);
-  const session = await context.newCDPSession(page);
-  await session.send("Storage.overrideQuotaForOrigin", { origin: new URL(server.url).origin, quotaSize: 1_000_000 });
-  await load(page);
-  assert.match(await page.getByTestId("notice-warning").first().innerText(), /read from the network each time/);
-  assert.ok(modelRequests().some((r) => /^bytes=\d+-\d+$/.test(r.range)), "no range was read");
-  await context.close();
-});
+// What a private window, a full disk and a small quota do, done to the worker before it starts.
+const REFUSALS = {
+  "refused storage": [() => { StorageManager.prototype.getDirectory = () => Promise.reject(new DOMException("refused", "SecurityError")); }, /refuses to store/],
+  "a full disk": [() => { FileSystemSyncAccessHandle.prototype.write = () => { throw new DOMException("full", "QuotaExceededError"); }; }, /QuotaExceededError/],
+  "a small quota": [() => { StorageManager.prototype.estimate = () => Promise.resolve({ usage: 10e6, quota: 11e6 }); }, /grants only 1 MB/],
+};
+for (const [name, [refuse, message]] of Object.entries(REFUSALS)) {
+  test(`${name} is said, and ranges are read from the network instead`, async () => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    page.on("worker", (worker) => worker.evaluate(refuse).catch(() => {}));
+    await page.goto(server.url);
+    await load(page);
+    const warnings = (await page.getByTestId("notice-warning").allInnerTexts()).join("\n");
+    assert.match(warnings, message);
+    assert.match(warnings, /read from the network each time/);
+    const ranges = modelRequests().map((r) => r.range);
+    assert.ok(ranges.some((range) => /^bytes=\d+-\d+$/.test(range)), `${ranges} ${await failure(page)}`);
+    assert.equal(await stored(page, model.files[0].url), null);
+    await context.close();
+  });
+}
 
 test("picked files are copied and kept", async () => {
   const { page, context } = await open(browser, server.url);
