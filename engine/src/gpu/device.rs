@@ -11,7 +11,7 @@ use futures_channel::oneshot;
 use serde::{Deserialize, Serialize};
 
 use super::{pipeline::Pipelines, recording::Arena, tensor::Buffer};
-use crate::{Error, Result, error::GpuError};
+use crate::{Result, error::GpuError};
 
 /// What to use of what the device offers; tests switch things off to run the other paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,7 +265,7 @@ async fn request_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
         let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
         let found = all.into_iter().find(|a| a.get_info().name.to_lowercase().contains(&wanted.to_lowercase()));
         return found.ok_or_else(|| {
-            Error::config("SELFRAG_GPU", format!("no adapter's name contains {wanted:?}; there are {names:?}"))
+            crate::Error::config("SELFRAG_GPU", format!("no adapter's name contains {wanted:?}; there are {names:?}"))
         });
     }
     let options =

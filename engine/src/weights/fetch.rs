@@ -10,7 +10,7 @@
 
 mod local;
 mod meter;
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests;
 
 use std::time::Duration;
