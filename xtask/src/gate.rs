@@ -68,6 +68,12 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     gate.cargo("documentation", &["doc", "--no-deps", "--workspace", "--exclude", "app"]);
     gate.step("page: build", || counted(&mut demo::trunk(&["build"])));
     gate.step("page: wasm size", wasm_size);
+    gate.step("page: models", || {
+        models::build_command()?;
+        models::convert()?;
+        models::page_copy()?;
+        Ok(Tally::default())
+    });
     gate.step("page: end to end", page_tests);
     gate.finish()
 }

@@ -29,7 +29,7 @@ pub struct ModelArgs {
     /// A PEFT adapter's folder to merge into the generator.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// The passages' folder [default: models/corpus].
+    /// The passages' folder [default: public/corpus].
     #[arg(long, value_name = "DIR")]
     index: Option<PathBuf>,
     /// Search the index's HNSW graph on the CPU instead of all vectors on the GPU.
@@ -48,7 +48,7 @@ pub fn engine(args: &ModelArgs, with_retriever: bool) -> Result<Engine> {
     let model = located(args.model.as_deref(), "demo.gguf", "model")?;
     // Found before the weights are read: a missing index should not cost a load.
     let (index, encoder) = if with_retriever {
-        let index = located(args.index.as_deref(), "corpus", "index")?;
+        let index = located(args.index.as_deref(), "../public/corpus", "index")?;
         (Some(index), Some(located(args.encoder.as_deref(), "encoder.gguf", "encoder")?))
     } else {
         (None, None)
