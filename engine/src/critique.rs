@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{self_rag::Config, tokenizer::reflection::N_WATCHED};
 
-/// Weights of [Irrelevant] and [Relevant].
+/// Weights of `[Irrelevant]` and `[Relevant]`.
 const RELEVANCE_WEIGHTS: [f32; 2] = [0.0, 1.0];
 /// Weights of fully, partially and no support.
 const SUPPORT_WEIGHTS: [f32; 3] = [1.0, 0.5, 0.0];
@@ -43,9 +43,9 @@ pub struct Scores {
 /// The log-probabilities of the reflection tokens at one position, by group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GroupLogprobs {
-    /// [No Retrieval], [Retrieval], [Continue to Use Evidence].
+    /// `[No Retrieval]`, `[Retrieval]`, `[Continue to Use Evidence]`.
     pub retrieval: [f32; 3],
-    /// [Irrelevant], [Relevant].
+    /// `[Irrelevant]`, `[Relevant]`.
     pub relevance: [f32; 2],
     /// Grades 1 to 5.
     pub utility: [f32; 5],
@@ -70,7 +70,7 @@ impl GroupLogprobs {
 /// What a candidate's critique is computed from; kept with the answer, so that it can be weighted anew without generating.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// [Irrelevant], [Relevant] at the first position.
+    /// `[Irrelevant]`, `[Relevant]` at the first position.
     pub relevance: Option<[f32; 2]>,
     /// Fully, partially, no support where the first of them was written.
     pub support: Option<[f32; 3]>,
@@ -107,7 +107,7 @@ impl Evidence {
     }
 }
 
-/// ISREL from the log-probabilities of [Irrelevant], [Relevant].
+/// ISREL from the log-probabilities of `[Irrelevant]`, `[Relevant]`.
 pub fn is_rel(logprobs: [f32; 2]) -> f32 {
     expected(logprobs, RELEVANCE_WEIGHTS)
 }

@@ -10,7 +10,7 @@ use crate::{critique::Scores, retriever::Hit, self_rag::Answer};
 pub enum Event {
     /// Whether to retrieve, and why.
     Decision {
-        /// p([Retrieval]) / (p([Retrieval]) + p([No Retrieval])); none where the mode decides alone.
+        /// p(`[Retrieval]`) / (p(`[Retrieval]`) + p(`[No Retrieval]`)); none where the mode decides alone.
         probability: Option<f32>,
         /// The threshold δ it was held against; none when the arg-max decides.
         threshold: Option<f32>,

@@ -30,7 +30,7 @@ pub struct Settings {
     /// When to retrieve.
     #[arg(long, value_enum, default_value = "adaptive")]
     mode: ModeArg,
-    /// Retrieve when p(Retrieve) is above; `none`: when [Retrieval] is the most likely token.
+    /// Retrieve when p(Retrieve) is above; `none`: when `[Retrieval]` is the most likely token.
     #[arg(long, default_value = "0.2", value_parser = parse_threshold, allow_hyphen_values = true)]
     threshold: Threshold,
     /// Passages for a question.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! ### Instruction:\n{question}\n\n### Response:\n                        the prompt
-//! [Retrieval]<paragraph>{title}\n{text}</paragraph>                      then, with a passage
-//! [No Retrieval]                                                         or without
+//! `[Retrieval]`<paragraph>{title}\n{text}</paragraph>                      then, with a passage
+//! `[No Retrieval]`                                                         or without
 //! ```
 //!
 //! Reflection tokens are put in as ids; question, title and text are encoded as text that can spell none.
@@ -32,7 +32,7 @@ pub fn prompt(tokenizer: &Tokenizer, question: &str) -> Result<Vec<u32>> {
 /// A passage's tokens with their markup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassageTokens {
-    /// From [Retrieval] to `</paragraph>`.
+    /// From `[Retrieval]` to `</paragraph>`.
     pub tokens: Vec<u32>,
     /// How many tokens of the passage did not fit.
     pub cut: usize,

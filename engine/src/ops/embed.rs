@@ -14,7 +14,7 @@ pub struct Tokens<'a> {
     pub count: usize,
 }
 
-/// y[t] = table[token[t]]. The ids must be below the table's rows: the caller checks, the kernel skips others.
+/// `y[t] = table[token[t]]`. The ids must be below the table's rows: the caller checks, the kernel skips others.
 pub fn embed(gpu: &Gpu, recording: &mut Recording, table: &Matrix, tokens: Tokens<'_>, y: &Tensor) {
     assert!(y.cols == table.cols && tokens.count <= y.rows, "embed: y is {}×{}", y.rows, y.cols);
     for part in &table.parts {

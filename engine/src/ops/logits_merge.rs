@@ -3,7 +3,7 @@
 use super::logits_chunk::{CHUNK, logits_chunk};
 use crate::gpu::{Buffer, Gpu, Recording, Tensor, params};
 
-/// out[row] = (token, logprob, watched logprobs…) from the logits and their chunks.
+/// `out[row]` = (token, logprob, watched logprobs…) from the logits and their chunks.
 pub fn logits_merge(
     gpu: &Gpu,
     recording: &mut Recording,

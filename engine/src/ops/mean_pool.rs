@@ -2,7 +2,7 @@
 
 use crate::gpu::{Buffer, Gpu, Recording, Tensor, params};
 
-/// y[s] = mean of the rows of sequence s, of length 1 where `normalise` says so; `spans` holds (first row, rows) of each.
+/// `y[s]` = mean of the rows of sequence s, of length 1 where `normalise` says so; `spans` holds (first row, rows) of each.
 pub fn mean_pool(
     gpu: &Gpu,
     recording: &mut Recording,

@@ -29,7 +29,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// The angles p · base^(-2i/d) / factors[i] for every position below `positions`, computed in f64.
+    /// The angles p · base^(-2i/d) / `factors[i]` for every position below `positions`, computed in f64.
     pub fn table(positions: usize, dims: usize, base: f64, factors: Option<&[f32]>) -> Vec<f32> {
         let half = dims / 2;
         (0..positions * half)

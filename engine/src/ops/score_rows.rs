@@ -71,7 +71,7 @@ fn columns<T>(values: &[T], dim: usize, per_word: usize, word: impl Fn(&[T]) -> 
     (codes, words)
 }
 
-/// y[q, r] = ⟨row r, x[q]⟩ for the first `questions` rows of x.
+/// `y[q, r] = ⟨row r, x[q]⟩` for the first `questions` rows of x.
 pub fn score_rows(gpu: &Gpu, recording: &mut Recording, block: &RowBlock, x: &Tensor, y: &Tensor, questions: usize) {
     let per_word = if block.int8 { 4 } else { 2 };
     assert_eq!(block.words, x.cols.div_ceil(per_word), "score_rows: questions of {} values", x.cols);

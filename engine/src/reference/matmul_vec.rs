@@ -1,6 +1,6 @@
 //! Twin of `shaders/matmul_vec.wgsl`.
 
-/// y[t, n] = Σ_k w[n, k] · x[t, k] + bias[n] + y[t, n]; w is (rows, cols), x (tokens, cols), y (tokens, rows).
+/// `y[t, n] = Σ_k w[n, k] · x[t, k] + bias[n] + y[t, n]`; w is (rows, cols), x (tokens, cols), y (tokens, rows).
 pub fn matmul_vec(w: &[f32], x: &[f32], cols: usize, bias: Option<&[f32]>, y: &mut [f32]) {
     let rows = w.len() / cols;
     for (t, x) in x.chunks(cols).enumerate() {

@@ -3,7 +3,7 @@
 //! ```text
 //! h = LN(word[token] + position[p] + type[0])
 //! each layer: h = LN(h + Wo·attention(Wq·h, Wk·h, Wv·h)),  h = LN(h + Wdown·gelu(Wup·h))       with biases
-//! embedding = mean over all tokens, [CLS] and [SEP] included; divided by its length where the model says so
+//! embedding = mean over all tokens, `[CLS]` and `[SEP]` included; divided by its length where the model says so
 //! ```
 //!
 //! Texts lie one after the other without padding, so a batch costs what its tokens cost. Texts are cut at
@@ -217,7 +217,7 @@ impl Encoder {
         &self.config
     }
 
-    /// A text's ids: [CLS] … [SEP], cut in front of the [SEP].
+    /// A text's ids: `[CLS]` … `[SEP]`, cut in front of the `[SEP]`.
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         let mut tokens = self.tokenizer.encode(text, EncodeOptions::WHOLE)?;
         if tokens.len() > self.config.max_tokens {

@@ -2,7 +2,7 @@
 //!
 //! [`Config::paper`] is what arXiv 2310.11511 describes; [`Config::compat`] is what the released code does, its slips included, for
 //! comparing with published runs. Three more of the code's peculiarities need no switch in the short form: it drops reflection
-//! tokens from the text it returns (so does this loop, which works on ids), its strip list lacks [Continue to Use Evidence] (inert
+//! tokens from the text it returns (so does this loop, which works on ids), its strip list lacks `[Continue to Use Evidence]` (inert
 //! for the same reason), and it crashes on one passage or none.
 
 use serde::{Deserialize, Serialize};
@@ -52,7 +52,7 @@ pub struct Config {
     /// When to retrieve.
     pub mode: Mode,
     /// Retrieve when the ratio is above this, δ in the paper (0.2 in its experiments); none: when the most likely token is
-    /// [Retrieval]. With [`DecisionRule::LogRatio`] it must be given: the released code reads an undefined variable.
+    /// `[Retrieval]`. With [`DecisionRule::LogRatio`] it must be given: the released code reads an undefined variable.
     pub threshold: Option<f32>,
     /// How the ratio is computed.
     pub decision: DecisionRule,

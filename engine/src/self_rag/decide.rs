@@ -1,4 +1,4 @@
-//! Whether to retrieve, from the first position's log-probabilities of [Retrieval] and [No Retrieval]. Pure arithmetic.
+//! Whether to retrieve, from the first position's log-probabilities of `[Retrieval]` and `[No Retrieval]`. Pure arithmetic.
 
 use super::config::{Config, DecisionRule, Mode};
 
@@ -13,8 +13,8 @@ pub struct Decision {
     pub retrieve: bool,
 }
 
-/// Decides from the log-probabilities of [No Retrieval] and [Retrieval] (`retrieval`, the group's first two) and whether the most
-/// likely token is [Retrieval].
+/// Decides from the log-probabilities of `[No Retrieval]` and `[Retrieval]` (`retrieval`, the group's first two) and whether the most
+/// likely token is `[Retrieval]`.
 pub fn decide(config: &Config, retrieval: [f32; 3], is_most_likely: bool) -> Decision {
     let [no, yes, _] = retrieval;
     match config.mode {

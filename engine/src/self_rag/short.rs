@@ -1,8 +1,8 @@
 //! Short form: one decision, one candidate per passage, the best one answers (released code, `run_short_form.py`; paper, §3.3).
 //!
 //! ```text
-//! prompts of all questions ── one pass ──→ p([Retrieval]) at the first position → decide
-//!   no:  prompt + [No Retrieval]                                     one candidate
+//! prompts of all questions ── one pass ──→ p(`[Retrieval]`) at the first position → decide
+//!   no:  prompt + `[No Retrieval]`                                     one candidate
 //!   yes: search → prompt forked for each passage + passage           n_docs candidates
 //! all candidates of all questions ── one pass ──→ first tokens, ISREL
 //! then one pass a step for all that are unfinished, until they end or the token limit does

@@ -1,7 +1,7 @@
 //! Any model to GGUF version 3, one file or several.
 //!
 //! Rows stream through: a piece is read as stored, widened to f32, narrowed to its new format on all cores, and written; a tensor whose format
-//! stays is copied. At most [`PIECE_VALUES`] values are in memory. Files are written beside their final names and renamed at the end, so a
+//! stays is copied. At most `PIECE_VALUES` values are in memory. Files are written beside their final names and renamed at the end, so a
 //! file that has its name is complete.
 
 mod policy;

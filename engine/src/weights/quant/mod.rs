@@ -2,7 +2,7 @@
 //!
 //! A row is cut into blocks of 32 or 256 values that share a scale; a block's bytes follow each other. Reading is bit-equal to
 //! llama.cpp (each value is one or two f32 operations in its order). Writing is bit-equal for the formats of 32 values, which have a
-//! closed rule; the formats of 256 values leave the choice of scales open, and [`k_search`] makes it.
+//! closed rule; the formats of 256 values leave the choice of scales open, and `k_search` makes it.
 
 mod float;
 mod k_blocks;
