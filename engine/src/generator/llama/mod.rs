@@ -21,8 +21,9 @@ use super::{
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu, Tensor},
+    ops::self_test,
     platform::LocalFuture,
-    weights::Weights,
+    weights::{DType, Weights},
 };
 use model::Model;
 
@@ -91,6 +92,11 @@ impl Llama {
         on_progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self> {
         let config = LlamaConfig::read(weights)?;
+        // A GPU that computes wrongly is refused before a byte of the model is read.
+        let mut formats: Vec<DType> = weights.tensors().iter().map(|tensor| tensor.dtype).collect();
+        formats.sort_by_key(|dtype| dtype.ggml_id());
+        formats.dedup();
+        self_test::quick(gpu, &formats).await?;
         let per_token = config.kv_bytes_per_token();
         let kv_tokens = options.kv_tokens.unwrap_or_else(|| ((256 << 20) / per_token).clamp(2048, 16_384) as usize);
         let kv_tokens = kv_tokens.max(PAGE).next_multiple_of(PAGE);
