@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The question that the demo asks.
-pub(crate) const QUESTION: &str = "When does overfitting occur?";
+pub(crate) const QUESTION: &str = "How many species of trees can be found in the Amazon rainforest?";
 /// The demo's passages with their vectors.
 const CORPUS: &str = "public/corpus";
 /// Trunk compiles the page before it listens.
