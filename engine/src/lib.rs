@@ -8,6 +8,7 @@
 //!
 //! The GPU is one layer beneath: `generator`, `retriever` → [`ops`] → [`gpu`] → `shaders/`. Nothing lower names anything higher.
 
+pub mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod critique;

@@ -1,6 +1,7 @@
 //! The `selfrag` command, one file per subcommand.
 
 pub mod ask;
+pub mod bench;
 pub mod convert;
 pub mod evaluate;
 pub mod index;
@@ -20,6 +21,7 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Ask(ask::Args),
+    Bench(bench::Args),
     Convert(convert::Args),
     Evaluate(evaluate::Args),
     Index(index::Args),
@@ -29,6 +31,7 @@ enum Command {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Ask(args) => ask::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Index(args) => index::run(args),

@@ -10,7 +10,7 @@ use std::{
 use futures_channel::oneshot;
 use serde::{Deserialize, Serialize};
 
-use super::{pipeline::Pipelines, recording::Arena, tensor::Buffer};
+use super::{pipeline::Pipelines, recording::Arena, tensor::Buffer, timing::Timing};
 use crate::{Result, error::GpuError};
 
 /// What to use of what the device offers; tests switch things off to run the other paths.
@@ -64,6 +64,8 @@ pub(super) struct Inner {
     pub(super) dropped: RefCell<Vec<u64>>,
     pub(super) next_id: Cell<u64>,
     pub(super) allocated: Cell<u64>,
+    pub(super) launches: Cell<u64>,
+    pub(super) timing: RefCell<Option<Timing>>,
     failure: Arc<Mutex<Option<GpuError>>>,
 }
 
@@ -85,7 +87,7 @@ impl Gpu {
         let adapter = request_adapter(&instance).await?;
         let info = adapter.get_info();
         let offered = adapter.features();
-        let mut features = wgpu::Features::empty();
+        let mut features = offered & wgpu::Features::TIMESTAMP_QUERY;
         if options.f16 {
             features |= offered & wgpu::Features::SHADER_F16;
         }
@@ -128,6 +130,8 @@ impl Gpu {
                 dropped: RefCell::default(),
                 next_id: Cell::new(1),
                 allocated: Cell::new(0),
+                launches: Cell::new(0),
+                timing: RefCell::default(),
                 failure,
             }),
         })
@@ -181,6 +185,16 @@ impl Gpu {
             buffer.bytes()
         );
         self.inner.queue.write_buffer(buffer.raw(), offset, bytes);
+    }
+
+    /// Copies all of a buffer into another, several times over: what a measurement of the memory's speed does.
+    pub fn copy(&self, from: &Buffer, to: &Buffer, times: u32) {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("copy") };
+        let mut encoder = self.inner.device.create_command_encoder(&descriptor);
+        for _ in 0..times {
+            encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, from.bytes().min(to.bytes()));
+        }
+        self.inner.queue.submit([encoder.finish()]);
     }
 
     /// Copies a range within each of the buffers, after all submitted work.

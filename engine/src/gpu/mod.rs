@@ -9,6 +9,7 @@ mod preprocess;
 mod recording;
 mod shaders;
 mod tensor;
+mod timing;
 #[cfg(target_family = "wasm")]
 mod web;
 
@@ -16,3 +17,4 @@ pub use device::{Facts, Gpu, Options};
 pub use recording::Recording;
 pub use shaders::params;
 pub use tensor::{Buffer, Tensor, padded};
+pub use timing::KernelTime;

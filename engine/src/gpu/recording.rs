@@ -101,16 +101,28 @@ impl Recording {
         gpu.write_params(&self.params);
         let device = &gpu.inner.device;
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("recording") });
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let mut groups = gpu.inner.bind_groups.borrow_mut();
+        gpu.inner.launches.set(gpu.inner.launches.get() + self.steps.len() as u64);
+        let mut groups = gpu.inner.bind_groups.borrow_mut();
+        let mut launch = |pass: &mut wgpu::ComputePass<'_>, step: &Step| {
+            let group = groups.entry(step.key()).or_insert_with(|| gpu.bind_group(step));
+            pass.set_pipeline(&step.pipeline.raw);
+            pass.set_bind_group(0, &*group, &[step.params_offset]);
+            pass.dispatch_workgroups(step.groups[0], step.groups[1], step.groups[2]);
+        };
+        if let Some(timing) = &mut *gpu.inner.timing.borrow_mut() {
             for step in &self.steps {
-                let key = step.key();
-                let group = groups.entry(key).or_insert_with(|| gpu.bind_group(step));
-                pass.set_pipeline(&step.pipeline.raw);
-                pass.set_bind_group(0, &*group, &[step.params_offset]);
-                pass.dispatch_workgroups(step.groups[0], step.groups[1], step.groups[2]);
+                let stamps = timing.next(step.pipeline.name);
+                let timestamp_writes = stamps.map(|(first, last)| wgpu::ComputePassTimestampWrites {
+                    query_set: &timing.set,
+                    beginning_of_pass_write_index: Some(first),
+                    end_of_pass_write_index: Some(last),
+                });
+                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                launch(&mut encoder.begin_compute_pass(&descriptor), step);
             }
+        } else {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            self.steps.iter().for_each(|step| launch(&mut pass, step));
         }
         gpu.inner.queue.submit([encoder.finish()]);
     }

@@ -114,6 +114,11 @@ impl Llama {
         Ok(Self { gpu: gpu.clone(), config, model, table, cache, kv_f32, scratch, watch: Vec::new(), context_length })
     }
 
+    /// The device it is on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
     /// The model's sizes.
     pub fn config(&self) -> &LlamaConfig {
         &self.config
