@@ -9,6 +9,7 @@ use selfrag::{
     generator::{
         Generator, SeqId,
         llama::{Llama, LlamaOptions},
+        sampler::Sampling,
     },
     ops::self_test::{FORMATS, Random},
     platform::block_on,
@@ -185,6 +186,57 @@ fn a_batch_of_forks_equals_single_runs() {
         }
         assert_eq!(llama.free_tokens(), 16_384, "seed {seed}: every page came back");
     }
+}
+
+/// Four sequences from one prompt, decoded as one batch: tokens and log-probabilities.
+async fn sampled(llama: &mut Llama, prompt: &[u32], sampling: Sampling) -> Result<Vec<Vec<(u32, f32)>>> {
+    llama.set_sampling(sampling)?;
+    let seqs: Vec<SeqId> = (0..4).map(|_| llama.start()).collect::<Result<_>>()?;
+    let mut batch: Vec<_> = seqs.iter().map(|seq| (*seq, prompt.to_vec())).collect();
+    let mut texts = vec![Vec::new(); seqs.len()];
+    for _ in 0..12 {
+        let outputs = llama.forward(&batch).await?;
+        for ((text, entry), output) in texts.iter_mut().zip(&mut batch).zip(outputs) {
+            text.push((output.token, output.logprob));
+            entry.1 = vec![output.token];
+        }
+    }
+    seqs.iter().for_each(|seq| llama.free(*seq));
+    Ok(texts)
+}
+
+#[test]
+fn sampling_is_greedy_at_temperature_zero_and_repeats_with_its_seed() {
+    let golden = Golden::read("tiny_llama/tied");
+    let weights = weights::open(&golden.folder, None).expect("the folder opens");
+    // Passes of 5 rows cut the prompts: their outputs come from several passes.
+    let mut llama = load(&*weights, LlamaOptions { kv_f32: true, max_rows: 5, ..Default::default() });
+    let never_set = block_on(greedy(&mut llama, &golden.tokens, 12)).expect("greedy");
+    let mut run = |sampling| block_on(sampled(&mut llama, &golden.tokens, sampling)).expect("a run");
+    let warm = Sampling { temperature: 1.0, top_p: 0.95, seed: 11 };
+    let first = run(warm);
+    for text in run(Sampling { temperature: 0.0, ..warm }) {
+        let tokens: Vec<u32> = text.iter().map(|(token, _)| *token).collect();
+        assert_eq!(tokens, never_set, "temperature 0, after a run at temperature 1");
+    }
+    assert_eq!(run(warm), first, "a seed repeats");
+    assert_ne!(run(Sampling { seed: 12, ..warm }), first, "another seed");
+    assert!(first.iter().any(|text| text != &first[0]), "each sequence draws for itself");
+    // The log-probability is the model's own: the tokens fed again, unsampled, watched.
+    for text in &first {
+        let seq = llama.start().expect("a sequence");
+        llama.set_sampling(Sampling::GREEDY).expect("greedy");
+        let mut fed = golden.tokens.clone();
+        for (step, (token, logprob)) in text.iter().enumerate() {
+            llama.watch(&[*token]);
+            let expected =
+                block_on(llama.forward(&[(seq, std::mem::replace(&mut fed, vec![*token]))])).unwrap()[0].watched[0];
+            assert!((logprob - expected).abs() < 1e-3, "step {step}: {logprob} found, {expected} expected");
+        }
+        llama.free(seq);
+    }
+    let error = llama.set_sampling(Sampling { top_p: 0.0, ..warm }).unwrap_err();
+    assert!(error.to_string().contains("top_p"), "{error}");
 }
 
 #[test]
