@@ -11,7 +11,7 @@ use selfrag::{
     Error, Result,
     engine::Engine,
     event::Event,
-    generator::{Generator, SeqId, StepOutput},
+    generator::{Generator, SeqId, StepOutput, sampler::Sampling},
     platform::{LocalFuture, block_on},
     retriever::{Hit, Passage, Retriever},
     self_rag::{Answer, Config, DecisionRule, Mode, Question, Stop, Task},
@@ -41,6 +41,8 @@ struct Log {
     live: usize,
     /// Sequences in each pass.
     batches: Vec<usize>,
+    /// How tokens were to be picked from which pass on.
+    samplings: Vec<(usize, Sampling)>,
     /// All tokens of each sequence that was freed.
     freed: Vec<Vec<u32>>,
     /// Fail at this pass.
@@ -67,6 +69,13 @@ impl Generator for Script {
 
     fn watch(&mut self, tokens: &[u32]) {
         self.watched = tokens.to_vec();
+    }
+
+    fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
+        let mut log = self.log.borrow_mut();
+        let passes = log.batches.len();
+        log.samplings.push((passes, sampling));
+        Ok(())
     }
 
     fn start(&mut self) -> Result<SeqId> {
@@ -353,6 +362,17 @@ fn modes() {
         &mut |_| {},
     ));
     assert!(matches!(error, Err(Error::Config { .. })), "the released code has no rule without a threshold");
+}
+
+#[test]
+fn candidates_are_sampled_and_decisions_never() {
+    let world = three_passages();
+    let sampling = Sampling { temperature: 0.7, top_p: 0.9, seed: 3 };
+    world.ask(&Config { sampling, ..Config::paper() });
+    assert_eq!(world.log.borrow().samplings, [(0, Sampling::GREEDY), (1, sampling)]);
+    let wrong = Config { sampling: Sampling { top_p: 2.0, ..sampling }, ..Config::paper() };
+    let error = block_on(world.engine().ask(&Question::new("Q?"), &wrong, &Stop::default(), &mut |_| {})).unwrap_err();
+    assert!(error.to_string().contains("top_p: 2 found"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +12,7 @@ use selfrag::{
     gpu::{Gpu, Options},
     platform::block_on,
 };
+use sha2::{Digest, Sha256};
 
 /// The device; the tests need one, a software one will do.
 pub(crate) fn gpu() -> Gpu {
@@ -22,6 +24,35 @@ pub(crate) fn model(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
     assert!(path.exists(), "{} is missing: run `cargo xtask setup`", path.display());
     path
+}
+
+/// A temporary folder of a test's own, removed at the end, however the test ends.
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("selfrag-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A file's SHA-256 in hexadecimal, read a megabyte at a time.
+pub(crate) fn sha256(path: &Path) -> String {
+    let mut file = fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let (mut hasher, mut piece) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut piece).expect("a file that was just written can be read") {
+            0 => return hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            n => hasher.update(&piece[..n]),
+        }
+    }
 }
 
 /// Largest difference over the largest expected size.
@@ -51,8 +82,12 @@ impl Golden {
         let file = if path.is_dir() { path.join("golden.json") } else { path.clone() };
         let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let json: serde_json::Value = serde_json::from_str(&text).expect("goldens are JSON");
+        Self::of(path, json)
+    }
+
+    fn of(folder: PathBuf, json: serde_json::Value) -> Self {
         let ids = |key: &str| integers(&json[key]);
-        Self { folder: path, tokens: ids("tokens"), greedy: ids("greedy"), json: json.clone() }
+        Self { folder, tokens: ids("tokens"), greedy: ids("greedy"), json: json.clone() }
     }
 
     /// The logits file, checked against the number of columns.
@@ -62,12 +97,22 @@ impl Golden {
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
 
-    /// The best and some random logits, and the log-sum-exp.
-    pub(crate) fn check_sampled_logits(&self, logits: &[f32], tolerance: f32) {
+    /// The part of a golden under `key`; what the part lacks is the whole's.
+    pub(crate) fn part(&self, key: &str) -> Self {
+        let mut json = self.json.clone();
+        let part = json[key].as_object().unwrap_or_else(|| panic!("{}: no {key}", self.folder.display())).clone();
+        json.as_object_mut().expect("goldens are objects").extend(part);
+        Self::of(self.folder.clone(), json)
+    }
+
+    /// The best and some random logits, and the log-sum-exp; returns the largest relative error.
+    pub(crate) fn check_sampled_logits(&self, logits: &[f32], tolerance: f32) -> f32 {
+        let mut largest = 0f32;
         for (ids, values) in [("top_ids", "top_logits"), ("sample_ids", "sample_logits")] {
             let found: Vec<f32> = integers(&self.json[ids]).iter().map(|i| logits[*i as usize]).collect();
             let error = relative_error(&found, &floats(&self.json[values]));
             assert!(error < tolerance, "{values} are off by {error}");
+            largest = largest.max(error);
         }
         let highest = logits.iter().copied().fold(f32::MIN, f32::max);
         let sum: f64 = logits.iter().map(|v| f64::from(v - highest).exp()).sum();
@@ -77,6 +122,7 @@ impl Golden {
             (found - expected).abs() < f64::from(tolerance) * expected.abs(),
             "log-sum-exp {found}, expected {expected}"
         );
+        largest
     }
 }
 

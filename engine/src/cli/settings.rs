@@ -2,6 +2,7 @@
 
 use crate::{
     Result,
+    generator::sampler::Sampling,
     self_rag::{Config, Mode},
 };
 
@@ -39,6 +40,15 @@ pub struct Settings {
     /// Tokens of an answer.
     #[arg(long, default_value_t = Config::paper().max_new_tokens)]
     max_new_tokens: usize,
+    /// Draw tokens instead of taking the most likely: 1 is the model's own distribution, 0 greedy [default: 0].
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    temperature: Option<f32>,
+    /// Draw only from the most likely tokens that together have this probability [default: 1].
+    #[arg(long, value_name = "P", requires = "temperature", allow_negative_numbers = true)]
+    top_p: Option<f32>,
+    /// The same seed gives the same answers for the same questions in a batch [default: 0].
+    #[arg(long, value_name = "N", requires = "temperature", allow_negative_numbers = true)]
+    seed: Option<u64>,
     /// Behaviour to start from.
     #[arg(long, value_enum, default_value = "paper")]
     config: Behaviour,
@@ -67,9 +77,58 @@ impl Settings {
             ModeArg::Always => Mode::Always,
             ModeArg::Never => Mode::Never,
         };
-        let threshold = self.threshold.0;
-        let config = Config { mode, threshold, n_docs: self.n_docs, max_new_tokens: self.max_new_tokens, ..base };
+        let Sampling { temperature, top_p, seed } = base.sampling;
+        let config = Config {
+            mode,
+            threshold: self.threshold.0,
+            n_docs: self.n_docs,
+            max_new_tokens: self.max_new_tokens,
+            sampling: Sampling {
+                temperature: self.temperature.unwrap_or(temperature),
+                top_p: self.top_p.unwrap_or(top_p),
+                seed: self.seed.unwrap_or(seed),
+            },
+            ..base
+        };
         config.check()?;
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn parse(options: &str) -> Result<Config, String> {
+        let line = Line::try_parse_from(format!("selfrag {options}").split_whitespace());
+        line.map_err(|e| e.to_string())?.settings.config().map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn sampling_is_off_unless_asked_for() {
+        assert_eq!(parse("").unwrap(), Config::paper());
+        let sampling = Sampling { temperature: 0.7, top_p: 0.9, seed: 5 };
+        assert_eq!(parse("--temperature 0.7 --top-p 0.9 --seed 5").unwrap().sampling, sampling);
+        for (options, named) in [
+            ("--temperature -1", "temperature"),
+            ("--temperature nan", "temperature"),
+            ("--temperature warm", "--temperature"),
+            ("--temperature 1 --top-p 0", "top_p"),
+            ("--temperature 1 --top-p 1.5", "top_p"),
+            ("--temperature 1 --seed -1", "--seed"),
+            ("--top-p 0.9", "--temperature"),
+            ("--seed 3", "--temperature"),
+        ] {
+            let error = parse(options).unwrap_err();
+            assert!(error.contains(named), "{options}: {error}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, tokenizer::SegmentPrefix};
+use crate::{Error, Result, generator::sampler::Sampling, tokenizer::SegmentPrefix};
 
 /// When to retrieve.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub struct Config {
     pub use_utility: bool,
     /// Tokens a candidate may have (100 for PopQA and TriviaQA, 50 for closed tasks).
     pub max_new_tokens: usize,
+    /// How a candidate's tokens are picked: greedily (paper, §4.3; released code, `SamplingParams(temperature=0.0, top_p=1.0)`). The decision
+    /// to retrieve is never sampled, and every log-probability stays the model's own.
+    pub sampling: Sampling,
     /// Passages a question gets (5; 10 for PopQA and TriviaQA).
     pub n_docs: usize,
     /// Space after a special token: none as in training, every as in vLLM's published runs.
@@ -96,6 +99,7 @@ impl Config {
             use_groundness: true,
             use_utility: true,
             max_new_tokens: 100,
+            sampling: Sampling::GREEDY,
             n_docs: 5,
             segment_prefix: SegmentPrefix::None,
             stop_at_retrieval: true,
@@ -118,6 +122,7 @@ impl Config {
 
     /// Refuses settings that make no sense.
     pub fn check(&self) -> Result<()> {
+        self.sampling.check()?;
         if self.threshold.is_some_and(|threshold| !threshold.is_finite()) {
             return Err(Error::config("threshold", "a number expected"));
         }

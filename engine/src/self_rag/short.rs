@@ -20,7 +20,7 @@ use crate::{
     Error, Result,
     critique::GroupLogprobs,
     event::Event,
-    generator::{Generator, SeqId, StepOutput, prompt},
+    generator::{Generator, SeqId, StepOutput, prompt, sampler::Sampling},
     retriever::{Hit, Passage, Retriever},
     tokenizer::{ReflectionTokens, Tokenizer},
 };
@@ -84,6 +84,8 @@ impl ShortForm<'_> {
         let Self { generator, retriever, tokenizer, reflection, config, stop } = self;
         let rules = Rules { tokenizer, reflection, config };
         generator.watch(&reflection.watched());
+        // The decision is the model's most likely word; candidates may be sampled.
+        generator.set_sampling(Sampling::GREEDY)?;
         let sequences = Sequences { generator, live: Vec::new() };
         let mut batch = Batch { sequences, retriever, rules, questions, stop, on_event };
         batch.run().await
@@ -153,6 +155,7 @@ impl Batch<'_, '_> {
             decision.retrieve &= !hits.is_empty();
         }
         let mut writings = self.start_candidates(&prompts, hits)?;
+        self.sequences.generator.set_sampling(self.rules.config.sampling)?;
         while writings.iter().any(|writing| !writing.finished) {
             self.step(&mut writings).await?;
         }

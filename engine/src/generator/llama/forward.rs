@@ -28,7 +28,8 @@ impl Llama {
         for chunk in self.chunks(batch) {
             self.pass(&chunk);
             for ends in chunk.ends.chunks(self.scratch.out.rows.min(OUT_ROWS)) {
-                let statistics = self.statistics(ends).await?;
+                let mut statistics = self.statistics(ends).await?;
+                self.draw(ends.iter().map(|(_, entry)| batch[*entry].0), &mut statistics).await?;
                 for ((_, entry), output) in ends.iter().zip(statistics) {
                     outputs[*entry] = Some(output);
                 }

@@ -8,6 +8,7 @@
 mod config;
 mod forward;
 mod model;
+mod sampling;
 
 use std::collections::HashSet;
 
@@ -17,6 +18,7 @@ pub use model::LoadProgress;
 use super::{
     Generator, SeqId, StepOutput,
     kv_cache::{PAGE, PageTable},
+    sampler::{Sampler, Sampling},
 };
 use crate::{
     Error, Result,
@@ -55,6 +57,7 @@ pub struct Llama {
     kv_f32: bool,
     scratch: Scratch,
     watch: Vec<u32>,
+    sampler: Option<Sampler>, // none: greedy
     context_length: usize,
 }
 
@@ -111,7 +114,8 @@ impl Llama {
         let scratch = Scratch::new(gpu, &config, options.max_rows.max(1), context_length)?;
         let table = PageTable::new(kv_tokens / PAGE, context_length);
         let kv_f32 = options.kv_f32;
-        Ok(Self { gpu: gpu.clone(), config, model, table, cache, kv_f32, scratch, watch: Vec::new(), context_length })
+        let (watch, sampler) = (Vec::new(), None);
+        Ok(Self { gpu: gpu.clone(), config, model, table, cache, kv_f32, scratch, watch, sampler, context_length })
     }
 
     /// The device it is on.
@@ -187,6 +191,12 @@ impl Generator for Llama {
         }
     }
 
+    fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
+        let sampler = Sampler::new(sampling)?;
+        self.sampler = Some(sampler).filter(|_| !sampling.is_greedy());
+        Ok(())
+    }
+
     fn start(&mut self) -> Result<SeqId> {
         Ok(self.table.start())
     }
@@ -197,6 +207,9 @@ impl Generator for Llama {
 
     fn free(&mut self, seq: SeqId) {
         self.table.free(seq);
+        if let Some(sampler) = &mut self.sampler {
+            sampler.forget(seq);
+        }
     }
 
     fn forward<'a>(&'a mut self, batch: &'a [(SeqId, Vec<u32>)]) -> LocalFuture<'a, Result<Vec<StepOutput>>> {
