@@ -66,7 +66,16 @@ pub(super) struct Inner {
     pub(super) allocated: Cell<u64>,
     pub(super) launches: Cell<u64>,
     pub(super) timing: RefCell<Option<Timing>>,
+    /// A buffer for read-backs that is not in use: the next one is mostly of the same size.
+    staging: RefCell<Option<wgpu::Buffer>>,
     failure: Arc<Mutex<Option<GpuError>>>,
+}
+
+/// Bytes on their way from the GPU.
+#[derive(Debug)]
+pub struct Reading {
+    staging: wgpu::Buffer,
+    arrived: oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -132,6 +141,7 @@ impl Gpu {
                 allocated: Cell::new(0),
                 launches: Cell::new(0),
                 timing: RefCell::default(),
+                staging: RefCell::default(),
                 failure,
             }),
         })
@@ -229,33 +239,56 @@ impl Gpu {
 
     /// Reads `bytes` from a buffer, after all submitted work.
     pub async fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
-        assert!(bytes.is_multiple_of(4) && offset + bytes <= buffer.bytes(), "read past a buffer's end");
         if bytes == 0 {
             return Ok(Vec::new());
         }
-        let device = &self.inner.device;
-        let staging = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+        let reading = self.read_in(self.encoder("read"), buffer, offset, bytes);
+        self.collect(reading).await
+    }
+
+    /// Ends and submits `encoder` with a copy of the bytes to where [`Gpu::collect`] finds them.
+    pub(super) fn read_in(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        buffer: &Buffer,
+        offset: u64,
+        bytes: u64,
+    ) -> Reading {
+        assert!(bytes.is_multiple_of(4) && offset + bytes <= buffer.bytes(), "read past a buffer's end");
+        let idle = self.inner.staging.borrow_mut().take().filter(|staging| staging.size() == bytes);
+        let staging = idle.unwrap_or_else(|| {
+            self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read"),
+                size: bytes,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
         });
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("read") });
         encoder.copy_buffer_to_buffer(buffer.raw(), offset, &staging, 0, bytes);
         self.inner.queue.submit([encoder.finish()]);
-        let (sender, receiver) = oneshot::channel();
+        let (sender, arrived) = oneshot::channel();
         staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result);
         });
+        Reading { staging, arrived }
+    }
+
+    /// Waits for what was read.
+    pub async fn collect(&self, reading: Reading) -> Result<Vec<u8>> {
         self.wait();
-        let mapped = receiver.await.map_err(|_| GpuError::Lost("the read-back never arrived".into()))?;
+        let mapped = reading.arrived.await.map_err(|_| GpuError::Lost("the read-back never arrived".into()))?;
         self.check()?;
         mapped.map_err(|e| GpuError::Lost(e.to_string()))?;
-        let view = staging.slice(..).get_mapped_range().map_err(|e| GpuError::Refused(e.to_string()))?;
+        let view = reading.staging.slice(..).get_mapped_range().map_err(|e| GpuError::Refused(e.to_string()))?;
         let out = view.to_vec();
         drop(view);
-        staging.unmap();
+        reading.staging.unmap();
+        *self.inner.staging.borrow_mut() = Some(reading.staging);
         Ok(out)
+    }
+
+    pub(super) fn encoder(&self, label: &str) -> wgpu::CommandEncoder {
+        self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
     }
 
     /// Drops the device as a driver crash would, for testing recovery.

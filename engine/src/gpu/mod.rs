@@ -13,7 +13,7 @@ mod timing;
 #[cfg(target_family = "wasm")]
 mod web;
 
-pub use device::{Facts, Gpu, Options};
+pub use device::{Facts, Gpu, Options, Reading};
 pub use recording::Recording;
 pub use shaders::params;
 pub use tensor::{Buffer, Tensor, padded};

@@ -1,8 +1,8 @@
 //! A recording: what to run, apart from running it.
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
-use super::{Gpu, pipeline::Pipeline, shaders::Binding, tensor::Buffer};
+use super::{Gpu, device::Reading, pipeline::Pipeline, shaders::Binding, tensor::Buffer};
 
 /// Dispatches in order, to be run as one compute pass. Each sees the writes of those before it.
 #[derive(Default)]
@@ -17,6 +17,8 @@ struct Step {
     buffers: Vec<Buffer>,
     params_offset: u32,
     groups: [u32; 3],
+    /// The bind group and the arena that it names, so that a recording that runs again looks nothing up.
+    bound: RefCell<Option<(u64, wgpu::BindGroup)>>,
 }
 
 /// Distance between two steps' parameters: WebGPU's largest minUniformBufferOffsetAlignment.
@@ -27,11 +29,15 @@ const ARENA_SLOTS: usize = 1024;
 /// The uniform buffer that holds a recording's parameters. Writes are ordered with submits, so every recording reuses it.
 pub(super) struct Arena {
     buffer: wgpu::Buffer,
+    /// Counts the buffers there were.
+    generation: u64,
+    /// What the buffer holds: a decoded token's parameters are mostly the last one's, and need not travel again.
+    held: Vec<u8>,
 }
 
 impl Arena {
     pub(super) fn new(device: &wgpu::Device) -> Self {
-        Self { buffer: Self::create(device, ARENA_SLOTS * SLOT) }
+        Self { buffer: Self::create(device, ARENA_SLOTS * SLOT), generation: 0, held: Vec::new() }
     }
 
     fn create(device: &wgpu::Device, bytes: usize) -> wgpu::Buffer {
@@ -89,6 +95,7 @@ impl Recording {
             buffers: buffers.iter().map(|b| (*b).clone()).collect(),
             params_offset,
             groups: groups.map(|g| g as u32),
+            bound: RefCell::default(),
         });
     }
 
@@ -97,16 +104,33 @@ impl Recording {
         if self.is_empty() {
             return;
         }
+        let mut encoder = gpu.encoder("recording");
+        self.encode(gpu, &mut encoder);
+        gpu.inner.queue.submit([encoder.finish()]);
+    }
+
+    /// Runs everything and copies the first `bytes` of `from` to where [`Gpu::collect`] finds them, in one submit.
+    pub fn submit_and_read(&self, gpu: &Gpu, from: &Buffer, bytes: u64) -> Reading {
+        let mut encoder = gpu.encoder("recording and read");
+        self.encode(gpu, &mut encoder);
+        gpu.read_in(encoder, from, 0, bytes)
+    }
+
+    fn encode(&self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder) {
         gpu.forget_dropped_buffers();
         gpu.write_params(&self.params);
-        let device = &gpu.inner.device;
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("recording") });
+        let generation = gpu.inner.arena.borrow().generation;
         gpu.inner.launches.set(gpu.inner.launches.get() + self.steps.len() as u64);
-        let mut groups = gpu.inner.bind_groups.borrow_mut();
-        let mut launch = |pass: &mut wgpu::ComputePass<'_>, step: &Step| {
-            let group = groups.entry(step.key()).or_insert_with(|| gpu.bind_group(step));
+        let launch = |pass: &mut wgpu::ComputePass<'_>, step: &Step| {
+            let mut bound = step.bound.borrow_mut();
+            if bound.as_ref().is_none_or(|(of, _)| *of != generation) {
+                let mut groups = gpu.inner.bind_groups.borrow_mut();
+                let group = groups.entry(step.key()).or_insert_with(|| gpu.bind_group(step));
+                *bound = Some((generation, group.clone()));
+            }
+            let (_, group) = bound.as_ref().expect("just bound");
             pass.set_pipeline(&step.pipeline.raw);
-            pass.set_bind_group(0, &*group, &[step.params_offset]);
+            pass.set_bind_group(0, group, &[step.params_offset]);
             pass.dispatch_workgroups(step.groups[0], step.groups[1], step.groups[2]);
         };
         if let Some(timing) = &mut *gpu.inner.timing.borrow_mut() {
@@ -124,7 +148,6 @@ impl Recording {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             self.steps.iter().for_each(|step| launch(&mut pass, step));
         }
-        gpu.inner.queue.submit([encoder.finish()]);
     }
 }
 
@@ -139,9 +162,15 @@ impl Gpu {
         let mut arena = self.inner.arena.borrow_mut();
         if params.len() as u64 > arena.buffer.size() {
             arena.buffer = Arena::create(&self.inner.device, params.len().next_power_of_two());
+            arena.generation += 1;
+            arena.held.clear();
             self.inner.bind_groups.borrow_mut().clear();
         }
-        self.inner.queue.write_buffer(&arena.buffer, 0, params);
+        if arena.held != params {
+            self.inner.queue.write_buffer(&arena.buffer, 0, params);
+            arena.held.clear();
+            arena.held.extend_from_slice(params);
+        }
     }
 
     fn forget_dropped_buffers(&self) {

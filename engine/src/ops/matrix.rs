@@ -97,6 +97,11 @@ impl Matrix {
         Self { rows: tensor.rows, cols: tensor.cols, parts: vec![part] }
     }
 
+    /// Whether all rows are in one pair of buffers and one format.
+    pub fn is_whole(&self) -> bool {
+        self.parts.len() == 1
+    }
+
     /// Bytes on the GPU.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|p| p.w.bytes() + p.s.bytes()).sum()

@@ -3,6 +3,8 @@
 
 mod attention;
 mod attention_bidirectional;
+mod attention_decode;
+mod attention_merge;
 mod embed;
 mod gelu;
 mod layer_norm;
@@ -22,6 +24,8 @@ mod top_k;
 
 pub use attention::{Heads, KvCache, Pages, attention};
 pub use attention_bidirectional::{Span, attention_bidirectional, attention_blocks};
+pub use attention_decode::{attention_decode, pieces_bytes, splits};
+pub use attention_merge::attention_merge;
 pub use embed::{Tokens, embed};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
@@ -29,7 +33,7 @@ pub use logits_chunk::logits_chunk;
 pub(crate) use logits_merge::partials_bytes;
 pub use logits_merge::{logits_merge, token_statistics};
 pub use matmul_tile::matmul_tile;
-pub use matmul_vec::{MAX_VEC_TOKENS, matmul_vec};
+pub use matmul_vec::{MAX_VEC_TOKENS, matmul_vec, matmul_vec_norm};
 pub use matrix::{Matrix, format_name};
 pub use mean_pool::mean_pool;
 pub use pack::{Packed, pack_rows, packed_words};
@@ -48,6 +52,15 @@ pub struct Epilogue<'a> {
     pub add: bool,
     /// Added to every row; as long as the matrix has rows.
     pub bias: Option<&'a Buffer>,
+}
+
+/// RMSNorm of what goes into a product.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// (cols), zeros up to the next multiple of eight.
+    pub gain: &'a Buffer,
+    /// Added to the mean square.
+    pub eps: f32,
 }
 
 impl Epilogue<'_> {

@@ -7,7 +7,7 @@ use crate::{
     Result,
     error::GpuError,
     gpu::{Gpu, Recording},
-    ops::{self, Epilogue, Heads, KvCache, Matrix, Pages, Rope, RowInfo, Tokens},
+    ops::{self, Epilogue, Heads, KvCache, Matrix, Norm, Pages, Rope, RowInfo, Tokens},
     reference,
     weights::DType,
 };
@@ -114,6 +114,7 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     rms_norm(gpu, seed).await?;
     swiglu(gpu, seed).await?;
     attention(gpu, seed).await?;
+    attention_decode(gpu, seed).await?;
     token_statistics(gpu, seed).await?;
     encoder::all(gpu, seed).await
 }
@@ -126,6 +127,7 @@ pub async fn quick(gpu: &Gpu, formats: &[DType]) -> Result<()> {
     rms_norm(gpu, 1).await?;
     swiglu(gpu, 1).await?;
     attention(gpu, 1).await?;
+    attention_decode(gpu, 1).await?;
     token_statistics(gpu, 1).await
 }
 
@@ -170,7 +172,34 @@ pub async fn weights(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
             compare(kernel, &case, &gpu.download(&y_gpu, count).await?, &expected, 2e-5)?;
         }
     }
-    Ok(())
+    fused(gpu, dtype, seed).await
+}
+
+/// `matmul_vec` with a norm before it, and with SwiGLU after it.
+async fn fused(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
+    let mut random = Random::new(seed ^ 0x5eed);
+    let cols = match dtype.block_len() {
+        1 => random.pick(1..=150),
+        block => block * random.pick(1..=3),
+    };
+    let (rows, count) = (2 * random.pick(1..=35), random.pick(1..=11));
+    let case = format!("seed {seed}, {dtype:?} {rows}×{cols}, {count} tokens");
+    let bytes = random.rows(dtype, rows, cols);
+    let values = reference::unpack_rows(dtype, &ops::pack_rows(dtype, &bytes, cols), rows, cols);
+    let matrix = Matrix::from_bytes(gpu, dtype, &bytes, cols)?;
+    let (x, gain) = (random.values(count * cols), random.values(cols));
+    let (x_gpu, gain_gpu) = (gpu.upload("x", &x, cols)?, gpu.upload("gain", &gain, cols)?);
+    let (y, halved) = (gpu.tensor("y", count, rows)?, gpu.tensor("y", count, rows / 2)?);
+    let norm = Norm { gain: &gain_gpu.buffer, eps: 1e-5 };
+    let mut recording = Recording::new();
+    ops::matmul_vec_norm(gpu, &mut recording, &matrix, norm, false, &x_gpu, &y, count);
+    ops::matmul_vec_norm(gpu, &mut recording, &matrix, norm, true, &x_gpu, &halved, count);
+    recording.submit(gpu);
+    let mut expected = vec![0.0; count * rows];
+    reference::matmul_vec(&values, &reference::rms_norm(&x, &gain, 1e-5), cols, None, &mut expected);
+    compare("matmul_vec", &format!("{case}, norm"), &gpu.download(&y, count).await?, &expected, 5e-5)?;
+    let expected = reference::swiglu(&expected, rows / 2);
+    compare("matmul_vec", &format!("{case}, norm and swiglu"), &gpu.download(&halved, count).await?, &expected, 1e-4)
 }
 
 /// `rms_norm`.
@@ -277,6 +306,82 @@ pub async fn attention(gpu: &Gpu, seed: u64) -> Result<()> {
     compare("rope_kv", &format!("{case}, keys"), &found, &keys, 1e-3)?;
     let expected = reference::attention(heads, &rows, (&pages, max_pages, page_size), &q, &keys, &values);
     compare("attention", &case, &gpu.download(&y_gpu, rows.len()).await?, &expected, 1e-3)
+}
+
+/// `attention_decode` and `attention_merge`: sequences on shuffled pages, of which some share their first ones.
+pub async fn attention_decode(gpu: &Gpu, seed: u64) -> Result<()> {
+    let mut random = Random::new(seed);
+    let kv_f32 = random.pick(0..=3) == 0;
+    let kv_heads = random.pick(1..=3);
+    let heads = Heads { heads: kv_heads * random.pick(1..=3), kv_heads, head_dim: 8 * random.pick(1..=20) };
+    let rope_dim = 2 * random.pick(1..=heads.head_dim / 2);
+    let (page_size, max_pages) = (16, 12);
+    let sequences = random.pick(1..=5);
+    let shared = random.pick(0..=4);
+    let case = format!("seed {seed}, {heads:?}, rope {rope_dim}, {sequences} sequences, cache in f32 {kv_f32}");
+    let mut free: Vec<u32> = (0..(sequences * max_pages) as u32).collect();
+    for i in (1..free.len()).rev() {
+        free.swap(i, random.pick(0..=i));
+    }
+    let pages: Vec<u32> =
+        (0..sequences * max_pages).map(|i| free[if i % max_pages < shared { i % max_pages } else { i }]).collect();
+    // A sequence writes past what it shares.
+    let rows: Vec<RowInfo> = (0..sequences)
+        .map(|sequence| {
+            let position = random.pick(shared * page_size..=max_pages * page_size - 1);
+            let slot = pages[sequence * max_pages + position / page_size] as usize * page_size + position % page_size;
+            RowInfo { token: 0, position: position as u32, sequence: sequence as u32, slot: slot as u32 }
+        })
+        .collect();
+    let slots = sequences * max_pages * page_size;
+    let kv = kv_heads * heads.head_dim;
+    let mut cache = || -> Vec<half::f16> { random.values(slots * kv).into_iter().map(half::f16::from_f32).collect() };
+    let (past, past_values) = (cache(), cache());
+    let words = |values: &[half::f16]| -> Vec<u32> {
+        if kv_f32 {
+            return values.iter().map(|v| v.to_f32().to_bits()).collect();
+        }
+        values.chunks(2).map(|p| u32::from(p[0].to_bits()) | u32::from(p[1].to_bits()) << 16).collect()
+    };
+    let keys_gpu = gpu.upload_words("keys", &words(&past))?;
+    let values_gpu = gpu.upload_words("values", &words(&past_values))?;
+    let mut keys: Vec<f32> = past.iter().map(|v| v.to_f32()).collect();
+    let mut values: Vec<f32> = past_values.iter().map(|v| v.to_f32()).collect();
+    let qkv_cols = (heads.heads + 2 * kv_heads) * heads.head_dim;
+    let qkv = random.values(rows.len() * qkv_cols);
+    let angles = Rope::table(max_pages * page_size, rope_dim, 10_000.0, None);
+    let rope =
+        Rope { angles: gpu.upload("angles", &angles, angles.len())?.buffer, dims: rope_dim, half_order: false };
+    let qkv_gpu = gpu.upload("qkv", &qkv, qkv_cols)?;
+    let y_gpu = gpu.tensor("y", rows.len(), heads.heads * heads.head_dim)?;
+    let rows_gpu = gpu.upload_words("rows", bytemuck::cast_slice(&rows))?;
+    let pages_gpu = gpu.upload_words("pages", &pages)?;
+    let splits = ops::splits(max_pages * page_size);
+    let pieces = gpu.buffer("pieces", ops::pieces_bytes(heads, rows.len(), splits))?;
+    let cache = KvCache { keys: &keys_gpu, values: &values_gpu, f32: kv_f32 };
+    let table = Pages { table: &pages_gpu, max_pages, page_size };
+    let (count, pieces) = ((&rows_gpu, rows.len()), (&pieces, splits));
+    let mut recording = Recording::new();
+    ops::attention_decode(gpu, &mut recording, heads, &rope, count, table, &qkv_gpu, cache, pieces);
+    ops::attention_merge(gpu, &mut recording, heads, count, pieces, &y_gpu);
+    recording.submit(gpu);
+
+    let table = (pages.as_slice(), max_pages, page_size);
+    let expected =
+        reference::attention_decode(heads, (&angles, rope_dim), &rows, table, &qkv, &mut keys, &mut values);
+    let expected: Vec<f32> = expected.iter().flat_map(|pieces| reference::attention_merge(pieces)).collect();
+    compare("attention_decode", &case, &gpu.download(&y_gpu, rows.len()).await?, &expected, 1e-3)?;
+    for (name, buffer, expected) in [("keys", &keys_gpu, keys), ("values", &values_gpu, values)] {
+        let stored = gpu.download_words(buffer, if kv_f32 { slots * kv } else { slots * kv / 2 }).await?;
+        let found: Vec<f32> = if kv_f32 {
+            stored.iter().map(|v| f32::from_bits(*v)).collect()
+        } else {
+            bytemuck::cast_slice::<u32, half::f16>(&stored).iter().map(|v| v.to_f32()).collect()
+        };
+        // A value on a rounding boundary may fall to either neighbour.
+        compare("attention_decode", &format!("{case}, {name}"), &found, &expected, 1e-3)?;
+    }
+    Ok(())
 }
 
 /// `logits_chunk` and `logits_merge`.

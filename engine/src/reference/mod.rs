@@ -3,6 +3,8 @@
 
 mod attention;
 mod attention_bidirectional;
+mod attention_decode;
+mod attention_merge;
 mod embed;
 mod gelu;
 mod layer_norm;
@@ -20,6 +22,8 @@ mod weights8;
 
 pub use attention::attention;
 pub use attention_bidirectional::attention_bidirectional;
+pub use attention_decode::attention_decode;
+pub use attention_merge::{Piece, attention_merge};
 pub use embed::embed;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;

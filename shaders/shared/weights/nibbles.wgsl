@@ -1,4 +1,5 @@
 // Eight 4-bit numbers of a u32, lowest first.
+#import weights/exact
 fn nibbles_low(bits: u32) -> vec4<u32> {
     return (vec4<u32>(bits) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u);
 }

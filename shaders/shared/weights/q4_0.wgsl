@@ -8,7 +8,7 @@ fn weights8(row: u32, k8: u32) -> Weights8 {
     let bits = w[row * params.cols8 + k8];
     let d = block_scale(row, k8);
     return Weights8(
-        (vec4<f32>(nibbles_low(bits)) - 8.0) * d,
-        (vec4<f32>(nibbles_high(bits)) - 8.0) * d,
+        (exact(nibbles_low(bits)) - 8.0) * d,
+        (exact(nibbles_high(bits)) - 8.0) * d,
     );
 }

@@ -7,7 +7,7 @@ fn weights8(row: u32, k8: u32) -> Weights8 {
     let bits = w[row * params.cols8 + k8];
     let dm = unpack2x16float(s[row * (params.cols8 / 4u) + k8 / 4u]);
     return Weights8(
-        vec4<f32>(nibbles_low(bits)) * dm.x + dm.y,
-        vec4<f32>(nibbles_high(bits)) * dm.x + dm.y,
+        exact(nibbles_low(bits)) * dm.x + dm.y,
+        exact(nibbles_high(bits)) * dm.x + dm.y,
     );
 }

@@ -7,7 +7,7 @@ fn weights8(row: u32, k8: u32) -> Weights8 {
     let bits = w[row * params.cols8 + k8];
     let dm = k_scale(row, k8);
     return Weights8(
-        vec4<f32>(nibbles_low(bits)) * dm.x - dm.y,
-        vec4<f32>(nibbles_high(bits)) * dm.x - dm.y,
+        exact(nibbles_low(bits)) * dm.x - dm.y,
+        exact(nibbles_high(bits)) * dm.x - dm.y,
     );
 }

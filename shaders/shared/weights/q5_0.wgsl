@@ -6,5 +6,5 @@
 fn weights8(row: u32, k8: u32) -> Weights8 {
     let q = five_bits(row, k8);
     let d = block_scale(row, k8);
-    return Weights8((vec4<f32>(q[0]) - 16.0) * d, (vec4<f32>(q[1]) - 16.0) * d);
+    return Weights8((exact(q[0]) - 16.0) * d, (exact(q[1]) - 16.0) * d);
 }

@@ -5,5 +5,5 @@
 fn weights8(row: u32, k8: u32) -> Weights8 {
     let q = five_bits(row, k8);
     let dm = unpack2x16float(s[row * (params.cols8 / 4u) + k8 / 4u]);
-    return Weights8(vec4<f32>(q[0]) * dm.x + dm.y, vec4<f32>(q[1]) * dm.x + dm.y);
+    return Weights8(exact(q[0]) * dm.x + dm.y, exact(q[1]) * dm.x + dm.y);
 }

@@ -16,7 +16,7 @@ fn weights8(row: u32, k8: u32) -> Weights8 {
     let scale = bitcast<i32>(s[super_block + 1u + sixteenth / 4u] << (24u - (sixteenth & 3u) * 8u)) >> 24u;
     let d = unpack2x16float(s[super_block]).x * f32(scale);
     return Weights8(
-        (vec4<f32>(nibbles_low(low) | (first << vec4<u32>(4u))) - 32.0) * d,
-        (vec4<f32>(nibbles_high(low) | (second << vec4<u32>(4u))) - 32.0) * d,
+        (exact(nibbles_low(low) | (first << vec4<u32>(4u))) - 32.0) * d,
+        (exact(nibbles_high(low) | (second << vec4<u32>(4u))) - 32.0) * d,
     );
 }

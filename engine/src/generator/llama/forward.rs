@@ -10,11 +10,11 @@ use crate::{
 };
 
 /// Rows of one pass, and which of them end their sequence's part of the batch.
-struct Chunk {
-    rows: Vec<RowInfo>,
-    sequences: Vec<SeqId>,
+pub(super) struct Chunk {
+    pub(super) rows: Vec<RowInfo>,
+    pub(super) sequences: Vec<SeqId>,
     /// Row of this chunk, entry of the batch.
-    ends: Vec<(usize, usize)>,
+    pub(super) ends: Vec<(usize, usize)>,
 }
 
 impl Llama {
@@ -26,6 +26,14 @@ impl Llama {
         }
         let mut outputs: Vec<Option<StepOutput>> = vec![None; batch.len()];
         for chunk in self.chunks(batch) {
+            if self.goes_on(&chunk) {
+                let mut statistics = self.decode(&chunk).await?;
+                self.draw(chunk.ends.iter().map(|(_, entry)| batch[*entry].0), &mut statistics).await?;
+                for ((_, entry), output) in chunk.ends.iter().zip(statistics) {
+                    outputs[*entry] = Some(output);
+                }
+                continue;
+            }
             self.pass(&chunk);
             for ends in chunk.ends.chunks(self.scratch.out.rows.min(OUT_ROWS)) {
                 let mut statistics = self.statistics(ends).await?;
@@ -90,9 +98,9 @@ impl Llama {
         chunks
     }
 
-    /// All layers over the rows of a chunk; leaves the residual stream in `x`.
-    fn pass(&self, chunk: &Chunk) {
-        let Self { gpu, config, model, scratch: s, .. } = self;
+    /// Tells the GPU where the rows of a chunk and their pasts are.
+    pub(super) fn place(&self, chunk: &Chunk) {
+        let Self { gpu, scratch: s, .. } = self;
         let mut pages = Vec::with_capacity(chunk.sequences.len() * s.max_pages);
         for seq in &chunk.sequences {
             pages.extend_from_slice(self.table.pages(*seq));
@@ -100,6 +108,12 @@ impl Llama {
         }
         gpu.write(&s.pages, 0, bytemuck::cast_slice(&pages));
         gpu.write(&s.row_info, 0, bytemuck::cast_slice(&chunk.rows));
+    }
+
+    /// All layers over the rows of a chunk; leaves the residual stream in `x`.
+    fn pass(&self, chunk: &Chunk) {
+        self.place(chunk);
+        let Self { gpu, config, model, scratch: s, .. } = self;
         let rows = chunk.rows.len();
         let info = (&s.row_info, rows);
         let table = Pages { table: &s.pages, max_pages: s.max_pages, page_size: PAGE };
@@ -140,7 +154,7 @@ impl Llama {
         values.chunks(s.out.cols).map(|row| self.step_output(row)).collect()
     }
 
-    fn step_output(&self, row: &[f32]) -> Result<StepOutput> {
+    pub(super) fn step_output(&self, row: &[f32]) -> Result<StepOutput> {
         let token = row[0] as u32;
         if token as usize >= self.config.vocabulary || !row.iter().all(|v| v.is_finite()) {
             let detail = format!("token {} with log-probability {}: the logits are not numbers", row[0], row[1]);

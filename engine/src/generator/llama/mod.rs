@@ -6,11 +6,15 @@
 //! gate + up, SwiGLU, down (+ residual).
 
 mod config;
+mod decode;
 mod forward;
 mod model;
 mod sampling;
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 pub use config::LlamaConfig;
 pub use model::LoadProgress;
@@ -22,8 +26,8 @@ use super::{
 };
 use crate::{
     Error, Result,
-    gpu::{Buffer, Gpu, Tensor},
-    ops::self_test,
+    gpu::{Buffer, Gpu, Recording, Tensor},
+    ops::{self, MAX_VEC_TOKENS, self_test},
     platform::LocalFuture,
     weights::{DType, Weights},
 };
@@ -56,6 +60,8 @@ pub struct Llama {
     cache: Vec<(Buffer, Buffer)>, // per layer keys and values: (slots, kv_heads · head_dim) in f16 or f32
     kv_f32: bool,
     scratch: Scratch,
+    /// What a decoding step launches, by rows and pieces of attention.
+    decode: HashMap<(usize, usize), Rc<Recording>>,
     watch: Vec<u32>,
     sampler: Option<Sampler>, // none: greedy
     context_length: usize,
@@ -79,6 +85,7 @@ struct Scratch {
     watch: Buffer,    // (watched)
     picks: Buffer,    // (OUT_ROWS)
     row_info: Buffer, // (rows)
+    pieces: Buffer,   // (rows ≤ MAX_VEC_TOKENS, heads, splits): attention in pieces
     pages: Buffer,    // (sequences ≤ rows, max_pages)
     max_pages: usize,
 }
@@ -114,8 +121,19 @@ impl Llama {
         let scratch = Scratch::new(gpu, &config, options.max_rows.max(1), context_length)?;
         let table = PageTable::new(kv_tokens / PAGE, context_length);
         let kv_f32 = options.kv_f32;
-        let (watch, sampler) = (Vec::new(), None);
-        Ok(Self { gpu: gpu.clone(), config, model, table, cache, kv_f32, scratch, watch, sampler, context_length })
+        Ok(Self {
+            gpu: gpu.clone(),
+            config,
+            model,
+            table,
+            cache,
+            kv_f32,
+            scratch,
+            decode: HashMap::new(),
+            watch: Vec::new(),
+            sampler: None,
+            context_length,
+        })
     }
 
     /// The device it is on.
@@ -151,6 +169,7 @@ impl Scratch {
     fn new(gpu: &Gpu, config: &LlamaConfig, rows: usize, context_length: usize) -> Result<Self> {
         let max_pages = context_length.div_ceil(PAGE);
         let out_rows = rows.min(OUT_ROWS);
+        let pieces = ops::pieces_bytes(config.heads, rows.min(MAX_VEC_TOKENS), ops::splits(context_length));
         Ok(Self {
             rows,
             x: gpu.tensor("x", rows, config.hidden)?,
@@ -166,6 +185,7 @@ impl Scratch {
             out: gpu.tensor("out", out_rows, 2)?,
             watch: gpu.upload_words("watch", &[0])?,
             picks: gpu.upload_words("picks", &vec![0; out_rows])?,
+            pieces: gpu.buffer("pieces", pieces)?,
             row_info: gpu.buffer("rows", (rows * 16) as u64)?,
             pages: gpu.buffer("pages", (rows * max_pages * 4) as u64)?,
             max_pages,
@@ -188,6 +208,8 @@ impl Generator for Llama {
         if let (Ok(buffer), Ok(out)) = (sized, out) {
             self.scratch.watch = buffer;
             self.scratch.out = out;
+            // They name the buffers that were.
+            self.decode.clear();
         }
     }
 

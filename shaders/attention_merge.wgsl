@@ -1,0 +1,47 @@
+// Puts the pieces of `attention_decode` together: each is Σ w · v with its own maximum and sum of weights.
+
+struct Params {
+    heads: u32,
+    head_dim: u32,  // a multiple of 8, at most 256
+    splits: u32,    // pieces that a row has room for
+    y_stride: u32,
+}
+
+struct Row {
+    token: u32,
+    position: u32,
+    sequence: u32,
+    slot: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> rows: array<Row>;           // (rows)
+@group(0) @binding(2) var<storage, read> pieces: array<vec4<f32>>;   // (rows, heads, splits): maximum and sum, then Σ w · v
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (rows, y_stride / 4)
+
+const SPAN: u32 = 64u;
+
+// Workgroup (row, head); an invocation has four dimensions.
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let count = rows[group.x].position / SPAN + 1u;
+    let fours = params.head_dim / 4u;
+    if local >= fours {
+        return;
+    }
+    let pitch = fours + 1u;
+    let base = (group.x * params.heads + group.y) * params.splits * pitch;
+    var highest = pieces[base].x;
+    for (var i = 1u; i < count; i++) {
+        highest = max(highest, pieces[base + i * pitch].x);
+    }
+    var sum = 0.0;
+    var out = vec4<f32>(0.0);
+    for (var i = 0u; i < count; i++) {
+        let head = pieces[base + i * pitch];
+        let weight = exp(head.x - highest);
+        sum += weight * head.y;
+        out += weight * pieces[base + i * pitch + 1u + local];
+    }
+    y[group.x * (params.y_stride / 4u) + group.y * fours + local] = out / sum;
+}
