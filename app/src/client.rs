@@ -199,7 +199,8 @@ impl Client {
     /// Applies one reply of the worker.
     pub(crate) fn receive(self, reply: Reply) {
         match reply {
-            Reply::Hello => {}
+            // Only now: keeping the page must not slow its start.
+            Reply::Hello => spawn_local(crate::offline::keep_page()),
             Reply::Gpu(facts) => self.gpu.set(Gpu::Found(facts)),
             Reply::Storage(facts) => self.storage.set(facts),
             Reply::Fetch(FetchEvent::Progress(progress)) => self.model.set(Model::Fetching(progress)),

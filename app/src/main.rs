@@ -3,6 +3,7 @@
 mod client;
 mod format;
 mod link;
+mod offline;
 mod protocol;
 #[cfg(feature = "replay")]
 mod replay;

@@ -5,10 +5,7 @@ import { after, before, beforeEach, test } from "node:test";
 import { launch, open } from "./browser.mjs";
 import { corpus, dist, out, tinyModel } from "./fixture.mjs";
 import { serve } from "./server.mjs";
-
-const QUESTION = "How many species of trees can be found in the Amazon rainforest?";
-/** A software GPU on a busy machine. */
-const PATIENCE = { timeout: 240_000 };
+import { PATIENCE, answered, ask, load, ready, settings } from "./steps.mjs";
 
 let server, browser, tiny;
 before(async () => {
@@ -21,36 +18,6 @@ after(async () => {
   await server?.close();
 });
 beforeEach(() => { server.faults.length = 0; });
-
-async function ready(page) {
-  await page.locator("[data-testid=ready], [data-testid=notice-failure]").first().waitFor(PATIENCE);
-  assert.deepEqual(await page.getByTestId("notice-failure").allInnerTexts(), []);
-}
-
-async function load(page) {
-  await page.getByTestId("gpu-facts").waitFor({ timeout: 20_000 });
-  await page.getByTestId("load-demo").click();
-  await ready(page);
-}
-
-async function settings(page, mode, { passages = 2, tokens = 20 } = {}) {
-  if (!(await page.getByTestId("max-tokens").isVisible())) await page.getByTestId("settings").click();
-  await page.getByTestId("mode-always").check({ force: true });
-  await page.getByTestId("n-docs").fill(String(passages));
-  await page.getByTestId("max-tokens").fill(String(tokens));
-  await page.getByTestId(`mode-${mode}`).check({ force: true });
-}
-
-async function ask(page, question = QUESTION) {
-  await page.getByTestId("question").fill(question);
-  await page.getByTestId("question").press("Enter");
-}
-
-async function answered(page) {
-  await page.locator("[data-testid=answer-text], [data-testid=notice-failure]").first().waitFor(PATIENCE);
-  assert.deepEqual(await page.getByTestId("notice-failure").allInnerTexts(), []);
-  return page.getByTestId("answer-text").innerText();
-}
 
 test("a question is decided, retrieved for, answered, criticised, ranked and cited", async () => {
   const { page, context, errors } = await open(browser, server.url, { viewport: { width: 1200, height: 900 } });

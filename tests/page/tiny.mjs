@@ -5,23 +5,23 @@ import { openSync, readSync, closeSync, writeFileSync } from "node:fs";
 
 const DIM = 64, FEED_FORWARD = 128, LAYERS = 2;
 
-/** Who follows whom. With a passage: relevant, a sentence, fully supported, useful, end. Without: a text that never ends. */
+/** Who follows whom. With a passage, after its judgement: a sentence, fully supported, useful, end. Without: a text that never ends. */
 const CHAIN = [
   ["Ċ", "[Retrieval]"], [":Ċ", "[Retrieval]"],
-  ["</paragraph>", "[Relevant]"], ["[Relevant]", "There"], ["There", "Ġare"], ["Ġare", "Ġmany"], ["Ġmany", "."],
+  ["[Relevant]", "There"], ["[Irrelevant]", "There"], ["There", "Ġare"], ["Ġare", "Ġmany"], ["Ġmany", "."],
   [".", "[Fully supported]"], ["[Fully supported]", "[Utility:5]"], ["[Utility:5]", "<|im_end|>"],
   ["[No Retrieval]", "Again"], ["Again", "Ġand"], ["Ġand", "Ġagain"], ["Ġagain", "Ġand"],
 ];
 
-/** Writes the model with the vocabulary of the GGUF file `from`. */
-export function writeTiny(from, to) {
+/** Writes the model with the vocabulary of the GGUF file `from`; it `judges` every passage the same. */
+export function writeTiny(from, to, judges = "[Relevant]") {
   const header = readHeader(from);
   const tokens = header.tokens;
   const id = new Map(tokens.map((token, i) => [token, i]));
   const next = random(7);
   const embedding = new Float32Array(tokens.length * DIM).map(() => (next() < 0.5 ? -1 : 1));
   const output = new Float32Array(tokens.length * DIM);
-  for (const [token, follower] of CHAIN) {
+  for (const [token, follower] of [["</paragraph>", judges], ...CHAIN]) {
     if (!id.has(token) || !id.has(follower)) continue; // Some vocabularies have no ":Ċ".
     const [row, before] = [id.get(follower) * DIM, id.get(token) * DIM];
     for (let i = 0; i < DIM; i++) output[row + i] += 0.5 * embedding[before + i];

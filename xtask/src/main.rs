@@ -6,6 +6,7 @@
 //! | `demo` | set-up, models, one question in the terminal, the page on localhost |
 //! | `test` | everything the project promises; `.ci/run` calls it |
 //! | `bench` | the same question several times: how fast this machine answers |
+//! | `offline-files` | Trunk's hook: names the built page's files for its service worker |
 //!
 //! Every step says what it does before it does it, is skipped when its outputs are newer than its inputs, and writes to a
 //! temporary name first, so that an interrupted run is continued by running the command again.
@@ -14,6 +15,7 @@ mod bench;
 mod demo;
 mod gate;
 mod models;
+mod offline;
 mod run;
 mod stamp;
 mod tally;
@@ -28,7 +30,8 @@ usage: cargo xtask COMMAND
   demo [--prepare-only] [--no-serve] [--port 8080]
                                             set up, fetch and convert the models, answer one question, serve the page
   test [--quick]                            everything; --quick: format, lints and native unit tests
-  bench                                     time the demo's answers on this machine";
+  bench                                     time the demo's answers on this machine
+  offline-files                             list the built page's files for its service worker; Trunk runs it";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         ["test"] => gate::test(false),
         ["test", "--quick"] => gate::test(true),
         ["bench"] => bench::bench(),
+        ["offline-files"] => offline::write_list(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

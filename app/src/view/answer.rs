@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use leptos::prelude::*;
-use selfrag::self_rag::{Answer, Candidate};
+use selfrag::self_rag::{Answer, Candidate, Relevance};
 
 use crate::{
     client::Client,
@@ -20,15 +20,40 @@ pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
         (None, Phase::Running) => view! { <Writing run/> }.into_any(),
         _ => ().into_any(),
     };
+    let doubt = move || run.answer.with(|answer| answer.as_ref().and_then(relevance_notice)).map(notice);
     view! {
         <Show when=move || matches!(run.phase.get(), Phase::Running | Phase::Done | Phase::Stopped)>
             <article class="answer" class:pending=move || run.answer.with(Option::is_none)>
                 <p class="asked">{move || run.question.get()}</p>
+                // There before it has something to say, or screen readers would miss it.
+                <div class="judged" role="status" data-testid="relevance">{doubt}</div>
                 // Read aloud when it is complete, not token by token.
                 <div aria-live="polite" data-testid="answer">{body}</div>
             </article>
         </Show>
     }
+}
+
+/// What to know before trusting the citation: title and text, where the model judged the cited passage irrelevant.
+fn relevance_notice(answer: &Answer) -> Option<(&'static str, &'static str)> {
+    match answer.relevance()? {
+        Relevance::Cited => None,
+        Relevance::Others => Some((
+            "The passage of this answer was judged irrelevant",
+            "Another passage was judged relevant, but its answer scored lower. Both are below.",
+        )),
+        Relevance::NoPassage if answer.candidates.len() == 1 => {
+            Some(("The passage was judged irrelevant", "The answer may have nothing to do with the question."))
+        }
+        Relevance::NoPassage => Some((
+            "None of the passages was judged relevant",
+            "The answer follows the best of them all the same, and may have nothing to do with the question.",
+        )),
+    }
+}
+
+fn notice((title, text): (&'static str, &'static str)) -> impl IntoView {
+    view! { <div class="notice warning"><h3>{title}</h3><p>{text}</p></div> }
 }
 
 /// While there is no answer yet.

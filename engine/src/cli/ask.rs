@@ -85,13 +85,16 @@ fn given_passages(args: &Args) -> anyhow::Result<Vec<Passage>> {
 
 fn print_answer(answer: &Answer, json: bool, with_question: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", terminal::json_line(answer)?);
+        println!("{}", terminal::answer_json(answer)?);
         return Ok(());
     }
     if with_question {
         eprintln!("\n{}", terminal::safe_line(&answer.question, 200));
     }
     eprintln!("\n{}", terminal::table(answer));
+    if let Some(notice) = terminal::relevance_notice(answer) {
+        eprintln!("{notice}");
+    }
     println!("{}", terminal::cited(answer));
     Ok(())
 }

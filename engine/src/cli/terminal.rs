@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::{
     retriever::Passage,
-    self_rag::{Answer, Candidate},
+    self_rag::{Answer, Candidate, Relevance},
 };
 
 /// Columns that a passage's title gets.
@@ -37,6 +37,17 @@ pub fn json_line(value: &impl serde::Serialize) -> serde_json::Result<String> {
         }
     }
     Ok(line)
+}
+
+/// An answer for a program: all of it, and which of its passages were judged relevant.
+pub fn answer_json(answer: &Answer) -> serde_json::Result<String> {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        #[serde(flatten)]
+        answer: &'a Answer,
+        relevance: Option<Relevance>,
+    }
+    json_line(&Line { answer, relevance: answer.relevance() })
 }
 
 /// A passage's title, or its id.
@@ -83,6 +94,18 @@ pub fn table(answer: &Answer) -> String {
             .expect("writing to a string");
     }
     out
+}
+
+/// What to know before trusting the citation, where the model judged the cited passage irrelevant.
+pub fn relevance_notice(answer: &Answer) -> Option<&'static str> {
+    match answer.relevance()? {
+        Relevance::Cited => None,
+        Relevance::Others => {
+            Some("Note: the model judged the passage of this answer irrelevant, another one relevant.")
+        }
+        Relevance::NoPassage if answer.candidates.len() == 1 => Some("Note: the model judged the passage irrelevant."),
+        Relevance::NoPassage => Some("Note: the model judged none of the passages relevant; this is the best of them."),
+    }
 }
 
 /// A bar of five characters and the number; `low` is the value of an empty bar, 1 of a full one.
@@ -136,12 +159,29 @@ mod tests {
     #[test]
     fn nothing_that_a_terminal_obeys_gets_through() {
         let hostile = answer("T\u{1b}[31m\u{9b}2J\ni\u{202e}tle", "a\u{7}b\u{1b}]0;x\u{7}\u{2066}c\r");
-        for text in [table(&hostile), cited(&hostile), json_line(&hostile).unwrap()] {
+        for text in [table(&hostile), cited(&hostile), answer_json(&hostile).unwrap()] {
             assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
             assert!(!text.contains(['\u{202e}', '\u{2066}']), "{text:?}");
         }
-        let back: Answer = serde_json::from_str(&json_line(&hostile).unwrap()).unwrap();
+        let back: Answer = serde_json::from_str(&answer_json(&hostile).unwrap()).unwrap();
         assert_eq!(back, hostile, "JSON loses nothing");
+    }
+
+    #[test]
+    fn an_irrelevant_passage_is_noted() {
+        let mut answer = answer("A title", "text");
+        assert_eq!(relevance_notice(&answer), None);
+        assert!(answer_json(&answer).unwrap().contains(r#""relevance":"cited""#));
+        answer.candidates[0].scores.is_rel = Some(0.01);
+        assert!(relevance_notice(&answer).unwrap().contains("judged the passage irrelevant"));
+        answer.candidates.push(answer.candidates[0].clone());
+        assert!(relevance_notice(&answer).unwrap().contains("none of the passages"));
+        assert!(answer_json(&answer).unwrap().contains(r#""relevance":"no_passage""#));
+        answer.candidates[1].scores.is_rel = Some(0.9);
+        assert!(relevance_notice(&answer).unwrap().contains("another one relevant"));
+        answer.candidates.iter_mut().for_each(|candidate| candidate.hit = None);
+        assert_eq!(relevance_notice(&answer), None, "without passages there is nothing to doubt");
+        assert!(answer_json(&answer).unwrap().contains(r#""relevance":null"#));
     }
 
     #[test]

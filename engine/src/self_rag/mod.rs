@@ -3,6 +3,7 @@
 pub mod config;
 pub mod decide;
 pub mod rank;
+pub mod relevance;
 pub mod short;
 mod writing;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     config::{Config, DecisionRule, Mode, Task},
+    relevance::Relevance,
     short::{Passages, Question, ShortForm},
 };
 use crate::{
