@@ -152,7 +152,7 @@ struct Entry {
     options: Vec<Vec<String>>,
 }
 
-/// Reads `shaders/variants`: `name  KEY=a|b|c  FLAG?  …`, `#` starts a comment.
+/// Reads `shaders/variants`: `name  KEY=a|b|c  FLAG?  FLAG  …`, `#` starts a comment.
 fn parse_variants(text: &str) -> Vec<Entry> {
     let lines = text.lines().map(|l| l.split('#').next().unwrap_or("").trim()).filter(|l| !l.is_empty());
     lines
@@ -162,7 +162,10 @@ fn parse_variants(text: &str) -> Vec<Entry> {
             let options = words
                 .map(|word| match word.split_once('=') {
                     Some((key, values)) => values.split('|').map(|v| format!("{key}={v}")).collect(),
-                    None => vec![String::new(), word.trim_end_matches('?').to_string()],
+                    None => match word.strip_suffix('?') {
+                        Some(flag) => vec![String::new(), flag.to_string()],
+                        None => vec![word.to_string()],
+                    },
                 })
                 .collect();
             Entry { shader, options }

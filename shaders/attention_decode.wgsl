@@ -45,6 +45,7 @@ struct Eight {
 }
 
 const SPAN: u32 = 64u;
+const AHEAD: u32 = 8u;
 const LOWEST: f32 = -1e30;
 var<workgroup> products: array<f32, 64u * 33u>;  // (position, lane), a row's pitch odd so that sums meet no bank conflict
 var<workgroup> weights: array<f32, 64>;
@@ -130,18 +131,25 @@ fn main(
 
     let own = row.position - first;
     if is_active {
-        for (var i = turn_of; i < here; i += groups) {
-            var key: Eight;
-            if i == own {
-                let fresh = stored(turned(base + (params.heads + kv_head) * eights * 2u, part * 8u, row.position));
-                key = loaded(fresh);
-                if head % shared_by == 0u {
-                    keys[(row.slot * params.kv_heads + kv_head) * eights + part] = fresh;
-                }
-            } else {
-                key = loaded(keys[(slots[i] * params.kv_heads + kv_head) * eights + part]);
+        // Several loads under way at once: one after the other, each would wait for memory. The own position's are thrown away.
+        for (var i = turn_of; i < here; i += groups * AHEAD) {
+            var ahead: array<Eight, AHEAD>;
+            for (var j = 0u; j < AHEAD; j++) {
+                ahead[j] = loaded(keys[(slots[min(i + j * groups, here - 1u)] * params.kv_heads + kv_head) * eights + part]);
             }
-            products[i * 33u + part] = dot(query.a, key.a) + dot(query.b, key.b);
+            for (var j = 0u; j < AHEAD; j++) {
+                if i + j * groups < here {
+                    products[(i + j * groups) * 33u + part] = dot(query.a, ahead[j].a) + dot(query.b, ahead[j].b);
+                }
+            }
+        }
+        if own < SPAN && own % groups == turn_of {
+            let fresh = stored(turned(base + (params.heads + kv_head) * eights * 2u, part * 8u, row.position));
+            let key = loaded(fresh);
+            if head % shared_by == 0u {
+                keys[(row.slot * params.kv_heads + kv_head) * eights + part] = fresh;
+            }
+            products[own * 33u + part] = dot(query.a, key.a) + dot(query.b, key.b);
         }
     }
     workgroupBarrier();
@@ -159,20 +167,28 @@ fn main(
 
     var out = Eight(vec4<f32>(0.0), vec4<f32>(0.0));
     if is_active {
-        for (var i = turn_of; i < here; i += groups) {
-            var value: Eight;
-            if i == own {
-                let at = base + (params.heads + params.kv_heads + kv_head) * eights * 2u;
-                let fresh = stored(Eight(qkv[at], qkv[at + 1u]));
-                value = loaded(fresh);
-                if head % shared_by == 0u {
-                    values[(row.slot * params.kv_heads + kv_head) * eights + part] = fresh;
-                }
-            } else {
-                value = loaded(values[(slots[i] * params.kv_heads + kv_head) * eights + part]);
+        for (var i = turn_of; i < here; i += groups * AHEAD) {
+            var ahead: array<Eight, AHEAD>;
+            for (var j = 0u; j < AHEAD; j++) {
+                ahead[j] = loaded(values[(slots[min(i + j * groups, here - 1u)] * params.kv_heads + kv_head) * eights + part]);
             }
-            out.a += weights[i] * value.a;
-            out.b += weights[i] * value.b;
+            for (var j = 0u; j < AHEAD; j++) {
+                let at = i + j * groups;
+                if at < here && at != own {
+                    out.a += weights[at] * ahead[j].a;
+                    out.b += weights[at] * ahead[j].b;
+                }
+            }
+        }
+        if own < SPAN && own % groups == turn_of {
+            let at = base + (params.heads + params.kv_heads + kv_head) * eights * 2u;
+            let fresh = stored(Eight(qkv[at], qkv[at + 1u]));
+            let value = loaded(fresh);
+            if head % shared_by == 0u {
+                values[(row.slot * params.kv_heads + kv_head) * eights + part] = fresh;
+            }
+            out.a += weights[own] * value.a;
+            out.b += weights[own] * value.b;
         }
     }
     parts[local] = out;

@@ -48,8 +48,11 @@ fn check_model(folder: &str) {
     let golden = Golden::read(folder);
     let weights = weights::open(&golden.folder, None).expect("the folder opens");
     // Rounding keys and values to f16 costs these small models (heads of 8 and 10) a little over 1e-3.
-    for (max_rows, kv_f32, tolerance) in [(256, true, 3e-4), (7, true, 3e-4), (256, false, 3e-3)] {
-        let mut llama = load(&*weights, LlamaOptions { max_rows, kv_f32, ..Default::default() });
+    for (max_rows, kv_f32, fuse, tolerance) in
+        [(256, true, false, 3e-4), (256, true, true, 3e-4), (7, true, true, 3e-4), (256, false, false, 3e-3)]
+    {
+        let options = LlamaOptions { max_rows, kv_f32, fuse_norm: Some(fuse), ..Default::default() };
+        let mut llama = load(&*weights, options);
         let vocabulary = llama.config().vocabulary;
         let expected = golden.logits(vocabulary);
         let found = block_on(llama.all_logits(&golden.tokens)).expect("decode");

@@ -19,7 +19,7 @@ pub(super) struct Pipeline {
 pub(super) type Pipelines = HashMap<usize, Rc<Pipeline>>;
 
 /// Options that the device switches on, not the caller.
-const DEVICE_FLAGS: [&str; 2] = ["SUBGROUPS", "F16"];
+const DEVICE_FLAGS: [&str; 3] = ["SUBGROUPS", "F16", "SOFTWARE"];
 
 impl Gpu {
     /// The pipeline of `shader` with the caller's `defines` and whatever the device adds.
@@ -34,7 +34,7 @@ impl Gpu {
     }
 
     fn variant(&self, shader: &str, defines: &[&str]) -> (usize, &'static Variant) {
-        let offered = [self.inner.facts.subgroups, self.inner.facts.f16];
+        let offered = [self.inner.facts.subgroups, self.inner.facts.f16, self.inner.facts.software];
         let fits = |variant: &Variant| {
             variant.shader == shader
                 && defines.iter().all(|d| variant.defines.contains(d))

@@ -66,7 +66,13 @@ fn columns(tokens: usize) -> (&'static str, usize) {
     }
 }
 
-fn part_params(matrix: &Matrix, part: &super::matrix::Part, x: &Tensor, y: &Tensor, tokens: usize) -> params::MatmulVec {
+fn part_params(
+    matrix: &Matrix,
+    part: &super::matrix::Part,
+    x: &Tensor,
+    y: &Tensor,
+    tokens: usize,
+) -> params::MatmulVec {
     params::MatmulVec {
         cols8: matrix.cols.div_ceil(8) as u32,
         cols: matrix.cols as u32,

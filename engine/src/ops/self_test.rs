@@ -350,8 +350,7 @@ pub async fn attention_decode(gpu: &Gpu, seed: u64) -> Result<()> {
     let qkv_cols = (heads.heads + 2 * kv_heads) * heads.head_dim;
     let qkv = random.values(rows.len() * qkv_cols);
     let angles = Rope::table(max_pages * page_size, rope_dim, 10_000.0, None);
-    let rope =
-        Rope { angles: gpu.upload("angles", &angles, angles.len())?.buffer, dims: rope_dim, half_order: false };
+    let rope = Rope { angles: gpu.upload("angles", &angles, angles.len())?.buffer, dims: rope_dim, half_order: false };
     let qkv_gpu = gpu.upload("qkv", &qkv, qkv_cols)?;
     let y_gpu = gpu.tensor("y", rows.len(), heads.heads * heads.head_dim)?;
     let rows_gpu = gpu.upload_words("rows", bytemuck::cast_slice(&rows))?;
@@ -367,8 +366,7 @@ pub async fn attention_decode(gpu: &Gpu, seed: u64) -> Result<()> {
     recording.submit(gpu);
 
     let table = (pages.as_slice(), max_pages, page_size);
-    let expected =
-        reference::attention_decode(heads, (&angles, rope_dim), &rows, table, &qkv, &mut keys, &mut values);
+    let expected = reference::attention_decode(heads, (&angles, rope_dim), &rows, table, &qkv, &mut keys, &mut values);
     let expected: Vec<f32> = expected.iter().flat_map(|pieces| reference::attention_merge(pieces)).collect();
     compare("attention_decode", &case, &gpu.download(&y_gpu, rows.len()).await?, &expected, 1e-3)?;
     for (name, buffer, expected) in [("keys", &keys_gpu, keys), ("values", &values_gpu, values)] {

@@ -10,8 +10,8 @@ use super::{Llama, forward::Chunk};
 use crate::{
     Result,
     generator::StepOutput,
-    gpu::Recording,
-    ops::{self, Epilogue, KvCache, MAX_VEC_TOKENS, Norm, Pages, RowInfo, Tokens},
+    gpu::{Buffer, Recording, Tensor},
+    ops::{self, Epilogue, KvCache, MAX_VEC_TOKENS, Matrix, Norm, Pages, RowInfo, Tokens},
 };
 
 impl Llama {
@@ -57,24 +57,34 @@ impl Llama {
         ops::embed(gpu, r, &model.embedding, tokens, &s.x);
         for (layer, cache) in model.layers.iter().zip(&self.cache) {
             let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
-            let norm = |gain| Norm { gain, eps: config.norm_eps };
             let pieces = (&s.pieces, splits);
-            ops::matmul_vec_norm(gpu, r, &layer.qkv, norm(&layer.attention_norm), false, &s.x, &s.qkv, rows);
+            self.normed_product(r, &layer.attention_norm, &layer.qkv, &s.qkv, rows);
             ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
             ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended);
             ops::matmul_vec(gpu, r, &layer.output, &s.attended, &s.x, rows, residual);
-            if layer.gate_up.is_whole() {
-                ops::matmul_vec_norm(gpu, r, &layer.gate_up, norm(&layer.ffn_norm), true, &s.x, &s.gated, rows);
+            if self.fuse_norm && layer.gate_up.is_whole() {
+                let norm = Norm { gain: &layer.ffn_norm, eps: config.norm_eps };
+                ops::matmul_vec_norm(gpu, r, &layer.gate_up, norm, true, &s.x, &s.gated, rows);
             } else {
                 // Gate and up differ in format, or are too large for one binding.
-                ops::matmul_vec_norm(gpu, r, &layer.gate_up, norm(&layer.ffn_norm), false, &s.x, &s.gate_up, rows);
+                self.normed_product(r, &layer.ffn_norm, &layer.gate_up, &s.gate_up, rows);
                 ops::swiglu(gpu, r, &s.gate_up, &s.gated, rows);
             }
             ops::matmul_vec(gpu, r, &layer.down, &s.gated, &s.x, rows, residual);
         }
-        let norm = Norm { gain: &model.norm, eps: config.norm_eps };
-        ops::matmul_vec_norm(gpu, r, model.head(), norm, false, &s.x, &s.logits, rows);
+        self.normed_product(r, &model.norm, model.head(), &s.logits, rows);
         ops::token_statistics(gpu, r, &s.logits, &s.partials, (&s.watch, self.watch.len()), &s.out, rows);
         recording
+    }
+
+    /// y = matrix · RMSNorm(x), in one launch or two.
+    fn normed_product(&self, r: &mut Recording, gain: &Buffer, matrix: &Matrix, y: &Tensor, rows: usize) {
+        let Self { gpu, config, scratch: s, .. } = self;
+        if self.fuse_norm {
+            ops::matmul_vec_norm(gpu, r, matrix, Norm { gain, eps: config.norm_eps }, false, &s.x, y, rows);
+        } else {
+            ops::rms_norm(gpu, r, &s.x, gain, config.norm_eps, &s.normed, rows);
+            ops::matmul_vec(gpu, r, matrix, &s.normed, y, rows, Epilogue::default());
+        }
     }
 }

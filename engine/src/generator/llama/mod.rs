@@ -42,11 +42,14 @@ pub struct LlamaOptions {
     pub max_rows: usize,
     /// Keep keys and values as f32 instead of f16: twice the memory, for comparisons with f32 references.
     pub kv_f32: bool,
+    /// Normalise inside the products of a decoding step: fewer launches, more arithmetic. None: on a GPU, where a launch costs more
+    /// than the arithmetic, and not on a software device, where it is the other way round.
+    pub fuse_norm: Option<bool>,
 }
 
 impl Default for LlamaOptions {
     fn default() -> Self {
-        Self { kv_tokens: None, max_rows: 256, kv_f32: false }
+        Self { kv_tokens: None, max_rows: 256, kv_f32: false, fuse_norm: None }
     }
 }
 
@@ -59,6 +62,7 @@ pub struct Llama {
     table: PageTable,
     cache: Vec<(Buffer, Buffer)>, // per layer keys and values: (slots, kv_heads · head_dim) in f16 or f32
     kv_f32: bool,
+    fuse_norm: bool,
     scratch: Scratch,
     /// What a decoding step launches, by rows and pieces of attention.
     decode: HashMap<(usize, usize), Rc<Recording>>,
@@ -128,6 +132,7 @@ impl Llama {
             table,
             cache,
             kv_f32,
+            fuse_norm: options.fuse_norm.unwrap_or(!gpu.facts().software),
             scratch,
             decode: HashMap::new(),
             watch: Vec::new(),
