@@ -162,7 +162,7 @@ fn browser_tests() -> Result<Tally> {
     let mut cargo = command("cargo", &args);
     cargo
         .env("CHROMEDRIVER", std::env::var("CHROMEDRIVER").unwrap_or(driver.into()))
-        .env("WASM_BINDGEN_TEST_TIMEOUT", "300");
+        .env("WASM_BINDGEN_TEST_TIMEOUT", "900");
     counted_tests(&mut cargo)
 }
 

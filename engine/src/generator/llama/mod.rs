@@ -2,8 +2,8 @@
 //!
 //! A batch is a flat list of rows (token, position, sequence, cache slot). Every matrix is read once for all rows; attention looks
 //! each row's past up through its sequence's page table, so N passages over one shared prompt are N sequences that share pages
-//! and decode together. Per layer nine launches: norm, qkv, rope + cache write, attention, output (+ residual), norm,
-//! gate + up, SwiGLU, down (+ residual).
+//! and decode together. `decode` has the step in which each sequence goes on by one token: six launches a layer. Any other batch
+//! takes nine: norm, qkv, rope + cache write, attention, output (+ residual), norm, gate + up, SwiGLU, down (+ residual).
 
 mod config;
 mod decode;
