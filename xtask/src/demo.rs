@@ -133,6 +133,10 @@ pub(crate) fn trunk(args: &[&str]) -> Command {
 /// Answers the question in the terminal.
 fn ask() -> Result<()> {
     let mut ask = command(&models::selfrag(), &["ask", QUESTION]);
+    if !tools::has_gpu() {
+        note("no GPU: two passages and 40 tokens at most, about a minute; five passages take several");
+        ask.args(["--n-docs", "2", "--max-new-tokens", "40"]);
+    }
     ask.envs(tools::vulkan_environment());
     note(&line_of(&ask));
     run(

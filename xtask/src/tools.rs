@@ -112,7 +112,8 @@ pub(crate) fn vulkan_environment() -> Vec<(&'static str, &'static str)> {
     vec![("VK_ICD_FILENAMES", LAVAPIPE), ("VK_DRIVER_FILES", LAVAPIPE)]
 }
 
-fn has_gpu() -> bool {
+/// Whether the machine shows a GPU of any kind.
+pub(crate) fn has_gpu() -> bool {
     let render = std::fs::read_dir("/dev/dri").into_iter().flatten().flatten();
     Path::new("/dev/nvidia0").exists()
         || render.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("renderD"))
