@@ -205,14 +205,18 @@ impl Generator for Llama {
 
     fn watch(&mut self, tokens: &[u32]) {
         assert!(tokens.iter().all(|t| (*t as usize) < self.config.vocabulary), "watched tokens are in the vocabulary");
-        self.watch = tokens.to_vec();
+        // Asked for with every question, and mostly the same: what was recorded stays good.
+        if tokens == self.watch {
+            return;
+        }
         let watch = if tokens.is_empty() { &[0][..] } else { tokens };
         let sized = self.gpu.upload_words("watch", watch);
         let out = self.gpu.tensor("out", self.scratch.out.rows, 2 + tokens.len());
-        // A few hundred bytes: if they do not fit, the next pass reports the device's error.
+        // A few hundred bytes: if they do not fit, the old ones stay, and the next pass reports the device's error.
         if let (Ok(buffer), Ok(out)) = (sized, out) {
             self.scratch.watch = buffer;
             self.scratch.out = out;
+            self.watch = tokens.to_vec();
             // They name the buffers that were.
             self.decode.clear();
         }
