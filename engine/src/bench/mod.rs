@@ -43,7 +43,7 @@ pub const WORKLOADS: [(&str, &str); 5] = [
 ];
 
 /// Tokens of an answer that warm everything up.
-const WARM_UP: usize = 4;
+pub(crate) const WARM_UP: usize = 4;
 
 /// Runs the workloads of `spec`; `progress` hears what is going on.
 pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(&str)) -> Result<Report> {

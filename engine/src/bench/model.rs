@@ -33,7 +33,7 @@ impl Geometry {
         vocabulary: 32_016,
         context_length: 4096,
     };
-    /// The demo's generator, rounded to sizes that every format has blocks for.
+    /// The demo's generator. Its 576 columns are no whole K-blocks.
     pub const SMOLLM2_135M: Self = Self {
         name: "smollm2-135m",
         layers: 30,
@@ -44,6 +44,11 @@ impl Geometry {
         vocabulary: 49_168,
         context_length: 2048,
     };
+
+    /// Whether rows of every matrix are whole blocks of the format.
+    pub fn fits(&self, dtype: DType) -> bool {
+        [self.hidden, self.feed_forward].iter().all(|cols| cols.is_multiple_of(dtype.block_len()))
+    }
 
     /// All that have a name.
     pub const ALL: [Self; 2] = [Self::LLAMA2_7B, Self::SMOLLM2_135M];

@@ -60,6 +60,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     anyhow::ensure!(args.steps > 0, "--steps: at least 1");
     let geometry = Geometry { layers: args.layers.unwrap_or(args.geometry.layers), ..args.geometry };
+    let deepest = 2048 + args.steps + bench::WARM_UP;
+    anyhow::ensure!(
+        geometry.context_length >= deepest || !args.workloads.iter().any(|workload| workload == "decode-2048"),
+        "--workloads decode-2048 needs {deepest} tokens of context; {} has {}",
+        geometry.name,
+        geometry.context_length
+    );
+    for dtype in &args.types {
+        let (name, columns) = (geometry.name, [geometry.hidden, geometry.feed_forward]);
+        anyhow::ensure!(
+            geometry.fits(*dtype),
+            "--type {}: the columns of {name}, {columns:?}, are not whole blocks of {}",
+            dtype.name(),
+            dtype.block_len()
+        );
+    }
     let mut reports = Vec::new();
     for dtype in args.types {
         let spec =

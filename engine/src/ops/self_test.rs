@@ -6,7 +6,7 @@ pub mod encoder;
 use crate::{
     Result,
     error::GpuError,
-    gpu::{Gpu, Recording},
+    gpu::{Buffer, Gpu, Recording},
     ops::{self, Epilogue, Heads, KvCache, Matrix, Norm, Pages, Rope, RowInfo, Tokens},
     reference,
     weights::DType,
@@ -230,6 +230,27 @@ pub async fn swiglu(gpu: &Gpu, seed: u64) -> Result<()> {
     compare("swiglu", &format!("seed {seed}, {rows}×{cols}"), &gpu.download(&y, rows).await?, &expected, 1e-5)
 }
 
+/// Random keys or values, all of them f16 numbers, and the same on the GPU.
+fn random_cache(gpu: &Gpu, random: &mut Random, count: usize, is_f32: bool) -> Result<(Vec<f32>, Buffer)> {
+    let halves: Vec<half::f16> = random.values(count).into_iter().map(half::f16::from_f32).collect();
+    let values: Vec<f32> = halves.iter().map(|v| v.to_f32()).collect();
+    let words: Vec<u32> = if is_f32 {
+        values.iter().map(|v| v.to_bits()).collect()
+    } else {
+        halves.chunks(2).map(|p| u32::from(p[0].to_bits()) | u32::from(p[1].to_bits()) << 16).collect()
+    };
+    Ok((values, gpu.upload_words("cache", &words)?))
+}
+
+/// What a cache holds.
+async fn read_cache(gpu: &Gpu, cache: &Buffer, count: usize, is_f32: bool) -> Result<Vec<f32>> {
+    let words = gpu.download_words(cache, if is_f32 { count } else { count / 2 }).await?;
+    if is_f32 {
+        return Ok(words.iter().map(|v| f32::from_bits(*v)).collect());
+    }
+    Ok(bytemuck::cast_slice::<u32, half::f16>(&words).iter().map(|v| v.to_f32()).collect())
+}
+
 /// `rope_kv`, then `attention` over what it wrote and a random past, with shuffled pages and two sequences on one prefix.
 pub async fn attention(gpu: &Gpu, seed: u64) -> Result<()> {
     let mut random = Random::new(seed);
@@ -264,19 +285,8 @@ pub async fn attention(gpu: &Gpu, seed: u64) -> Result<()> {
         .collect();
     let slots = 2 * max_pages * page_size;
     let kv = kv_heads * heads.head_dim;
-    let round = |v: &f32| half::f16::from_f32(*v);
-    let past: Vec<half::f16> = random.values(slots * kv).iter().map(round).collect();
-    let past_values: Vec<half::f16> = random.values(slots * kv).iter().map(round).collect();
-    let words = |values: &[half::f16]| -> Vec<u32> {
-        if kv_f32 {
-            return values.iter().map(|v| v.to_f32().to_bits()).collect();
-        }
-        values.chunks(2).map(|p| u32::from(p[0].to_bits()) | u32::from(p[1].to_bits()) << 16).collect()
-    };
-    let keys_gpu = gpu.upload_words("keys", &words(&past))?;
-    let values_gpu = gpu.upload_words("values", &words(&past_values))?;
-    let mut keys: Vec<f32> = past.iter().map(|v| v.to_f32()).collect();
-    let mut values: Vec<f32> = past_values.iter().map(|v| v.to_f32()).collect();
+    let (mut keys, keys_gpu) = random_cache(gpu, &mut random, slots * kv, kv_f32)?;
+    let (mut values, values_gpu) = random_cache(gpu, &mut random, slots * kv, kv_f32)?;
 
     let qkv_cols = (heads.heads + 2 * kv_heads) * heads.head_dim;
     let qkv = random.values(rows.len() * qkv_cols);
@@ -296,12 +306,7 @@ pub async fn attention(gpu: &Gpu, seed: u64) -> Result<()> {
 
     let q = reference::rope_kv(heads, (&angles, rope_dim, half_order), &rows, &qkv, &mut keys, &mut values);
     compare("rope_kv", &case, &gpu.download(&q_gpu, rows.len()).await?, &q, 1e-5)?;
-    let stored = gpu.download_words(&keys_gpu, if kv_f32 { slots * kv } else { slots * kv / 2 }).await?;
-    let found: Vec<f32> = if kv_f32 {
-        stored.iter().map(|v| f32::from_bits(*v)).collect()
-    } else {
-        bytemuck::cast_slice::<u32, half::f16>(&stored).iter().map(|v| v.to_f32()).collect()
-    };
+    let found = read_cache(gpu, &keys_gpu, slots * kv, kv_f32).await?;
     // A value on a rounding boundary may fall to either neighbour.
     compare("rope_kv", &format!("{case}, keys"), &found, &keys, 1e-3)?;
     let expected = reference::attention(heads, &rows, (&pages, max_pages, page_size), &q, &keys, &values);
@@ -335,18 +340,8 @@ pub async fn attention_decode(gpu: &Gpu, seed: u64) -> Result<()> {
         .collect();
     let slots = sequences * max_pages * page_size;
     let kv = kv_heads * heads.head_dim;
-    let mut cache = || -> Vec<half::f16> { random.values(slots * kv).into_iter().map(half::f16::from_f32).collect() };
-    let (past, past_values) = (cache(), cache());
-    let words = |values: &[half::f16]| -> Vec<u32> {
-        if kv_f32 {
-            return values.iter().map(|v| v.to_f32().to_bits()).collect();
-        }
-        values.chunks(2).map(|p| u32::from(p[0].to_bits()) | u32::from(p[1].to_bits()) << 16).collect()
-    };
-    let keys_gpu = gpu.upload_words("keys", &words(&past))?;
-    let values_gpu = gpu.upload_words("values", &words(&past_values))?;
-    let mut keys: Vec<f32> = past.iter().map(|v| v.to_f32()).collect();
-    let mut values: Vec<f32> = past_values.iter().map(|v| v.to_f32()).collect();
+    let (mut keys, keys_gpu) = random_cache(gpu, &mut random, slots * kv, kv_f32)?;
+    let (mut values, values_gpu) = random_cache(gpu, &mut random, slots * kv, kv_f32)?;
     let qkv_cols = (heads.heads + 2 * kv_heads) * heads.head_dim;
     let qkv = random.values(rows.len() * qkv_cols);
     let angles = Rope::table(max_pages * page_size, rope_dim, 10_000.0, None);
@@ -370,12 +365,7 @@ pub async fn attention_decode(gpu: &Gpu, seed: u64) -> Result<()> {
     let expected: Vec<f32> = expected.iter().flat_map(|pieces| reference::attention_merge(pieces)).collect();
     compare("attention_decode", &case, &gpu.download(&y_gpu, rows.len()).await?, &expected, 1e-3)?;
     for (name, buffer, expected) in [("keys", &keys_gpu, keys), ("values", &values_gpu, values)] {
-        let stored = gpu.download_words(buffer, if kv_f32 { slots * kv } else { slots * kv / 2 }).await?;
-        let found: Vec<f32> = if kv_f32 {
-            stored.iter().map(|v| f32::from_bits(*v)).collect()
-        } else {
-            bytemuck::cast_slice::<u32, half::f16>(&stored).iter().map(|v| v.to_f32()).collect()
-        };
+        let found = read_cache(gpu, buffer, slots * kv, kv_f32).await?;
         // A value on a rounding boundary may fall to either neighbour.
         compare("attention_decode", &format!("{case}, {name}"), &found, &expected, 1e-3)?;
     }
