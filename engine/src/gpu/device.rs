@@ -45,6 +45,8 @@ pub struct Facts {
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
+    /// Most invocations of a workgroup.
+    pub max_invocations: u32,
 }
 
 /// A device with its queue and caches. Cheap to clone; stays on its thread.
@@ -124,6 +126,7 @@ impl Gpu {
             f16: features.contains(wgpu::Features::SHADER_F16),
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
         };
         let failure = Arc::new(Mutex::new(None));
         watch_failures(&device, &failure);

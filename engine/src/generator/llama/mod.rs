@@ -27,7 +27,7 @@ use super::{
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu, Recording, Tensor},
-    ops::{self, MAX_VEC_TOKENS, self_test},
+    ops::{self, Integers, MAX_VEC_TOKENS, self_test},
     platform::LocalFuture,
     weights::{DType, Weights},
 };
@@ -82,6 +82,10 @@ struct Scratch {
     attended: Tensor, // (rows, q)
     gate_up: Tensor,  // (rows, 2 · feed_forward)
     gated: Tensor,    // (rows, feed_forward)
+    // What products of block formats take, (rows ≤ MAX_VEC_TOKENS, …).
+    x_int: Integers,        // hidden
+    attended_int: Integers, // q
+    gated_int: Integers,    // feed_forward
     last: Tensor,     // (OUT_ROWS, hidden)
     logits: Tensor,   // (OUT_ROWS, vocabulary)
     partials: Buffer, // (OUT_ROWS, chunks)
@@ -174,7 +178,8 @@ impl Scratch {
     fn new(gpu: &Gpu, config: &LlamaConfig, rows: usize, context_length: usize) -> Result<Self> {
         let max_pages = context_length.div_ceil(PAGE);
         let out_rows = rows.min(OUT_ROWS);
-        let pieces = ops::pieces_bytes(config.heads, rows.min(MAX_VEC_TOKENS), ops::splits(context_length));
+        let few = rows.min(MAX_VEC_TOKENS);
+        let pieces = ops::pieces_bytes(config.heads, few, ops::splits(context_length));
         Ok(Self {
             rows,
             x: gpu.tensor("x", rows, config.hidden)?,
@@ -184,6 +189,9 @@ impl Scratch {
             attended: gpu.tensor("attended", rows, config.q())?,
             gate_up: gpu.tensor("gate_up", rows, 2 * config.feed_forward)?,
             gated: gpu.tensor("gated", rows, config.feed_forward)?,
+            x_int: Integers::new(gpu, "x", few, config.hidden)?,
+            attended_int: Integers::new(gpu, "attended", few, config.q())?,
+            gated_int: Integers::new(gpu, "gated", few, config.feed_forward)?,
             last: gpu.tensor("last", out_rows, config.hidden)?,
             logits: gpu.tensor("logits", out_rows, config.vocabulary)?,
             partials: gpu.buffer("partials", crate::ops::partials_bytes(config.vocabulary, out_rows))?,
