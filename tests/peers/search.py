@@ -1,6 +1,6 @@
 """Exact search in PyTorch: one question's scores against every row, then the best hundred; a reference of bandwidth.
 
-`search-f16`, `search-int8`: 21 million rows of 768 (English Wikipedia in passages of 100 words), fewer where memory is short;
+`search` with weights f16 and int8: 21 million rows of 768 (English Wikipedia in passages of 100 words), fewer where memory is short;
 `seconds` are then those of as many rows as fit, times the missing share. f16 is a plain matrix-vector product; int8, for which
 PyTorch has none on a GPU, is a compiled reduction. The best of ten.
 """
@@ -41,7 +41,7 @@ for name, size in (("f16", 2), ("int8", 1)):
 
     seconds(search, 2)
     alone, secs = seconds(product, 10), seconds(search, 10) * args.rows / count
-    emit(PEER, weights=name, workload=f"search-{name}", seconds=secs,
+    emit(PEER, weights=name, workload="search", seconds=secs,
          detail=f"{count:,} rows of {WIDTH}: {count * WIDTH * size / alone / 1e9:.0f} GB/s in the product alone, "
                 f"{1e3 * alone:.2f} ms")
     rows = None
