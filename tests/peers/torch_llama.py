@@ -16,10 +16,12 @@ from common import (DEEP, GEOMETRIES, MANY, NEW, PASSAGE, PREFIX, PROMPT, WARM_U
 
 PEER = "PyTorch compiled"
 parser = arguments(__doc__, PEER, dtype=True)
-parser.add_argument("--workloads", default="decode,decode-10,short-form,decode-2048,prefill")
+parser.add_argument("--workloads", default="prefill,decode,decode-10,short-form,decode-2048")
 args = parser.parse_args()
 torch = torch_or_missing(PEER, args.device)
 
+import torch._dynamo  # noqa: E402
+import torch._inductor.config  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -55,8 +57,7 @@ def decode_layer(x: Tensor, w: dict[str, Tensor], k_cache: Tensor, v_cache: Tens
     batch, heads, _, head = k_cache.shape
     q, k, v = F.linear(norm(x, w["norm1"]), w["qkv"]).view(batch, 3, heads, 1, head).unbind(1)
     q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-    k_cache.index_copy_(2, position, k)
-    v_cache.index_copy_(2, position, v)
+    k_cache[:, :, position], v_cache[:, :, position] = k, v
     if sdpa:
         mixed = F.scaled_dot_product_attention(q, k_cache, v_cache, attn_mask=seen[None])
     else:
@@ -184,12 +185,21 @@ def main() -> None:
     wanted = args.workloads.split(",")
     say("random weights")
     model = Llama(g)
+    if "prefill" in wanted:
+        say("prefill")
+        ids = torch.tensor([tokens(PREFIX, i, g.vocabulary) for i in range(MANY)], device=args.device)
+
+        def prefill() -> None:
+            model.prefill(ids).tolist()
+
+        prefill()
+        result("prefill", MANY * PREFIX, seconds(prefill, 3), "eager, last logits only")
     for workload, batch, context in (("decode", 1, PREFIX), ("decode-10", MANY, PREFIX), ("decode-2048", 1, DEEP)):
         wants_short_form = workload == "decode-10" and "short-form" in wanted
         if workload not in wanted and not wants_short_form:
             continue
-        # Long enough for the steps that warm up, for `short-form`, and even.
-        length = (max(context + args.steps, PROMPT + PASSAGE + NEW) + 63) // 64 * 64
+        # Long enough for all steps and for `short-form`, and even.
+        length = (max(context + WARM_UP + args.steps, PROMPT + PASSAGE + NEW) + 63) // 64 * 64
         best = (float("inf"), "")
         short_form = best
         for sdpa in (True, False):
@@ -210,18 +220,9 @@ def main() -> None:
         if workload in wanted:
             rate = model.bytes_per_token() * args.steps / secs / 1e9
             result(workload, batch * args.steps, secs, f"attention as {name}; {rate:.0f} GB/s of weights")
-        if wants_short_form:
+        if wants_short_form and short_form[1]:
             secs, name = short_form
             result("short-form", MANY * NEW, secs, f"attention as {name}; prefill eager, nothing shared")
-    if "prefill" in wanted:
-        say("prefill")
-        ids = torch.tensor([tokens(PREFIX, i, g.vocabulary) for i in range(MANY)], device=args.device)
-
-        def prefill() -> None:
-            model.prefill(ids).tolist()
-
-        prefill()
-        result("prefill", MANY * PREFIX, seconds(prefill, 3), "eager, last logits only")
 
 
 main()

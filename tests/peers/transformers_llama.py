@@ -4,7 +4,8 @@
 does not count. `short-form`: ten prompts of 200 tokens in one batch, 100 new tokens each, all of it.
 """
 
-from common import GEOMETRIES, MANY, NEW, PASSAGE, PREFIX, PROMPT, arguments, emit, missing, say, seconds, synchronizer, tokens, torch_or_missing
+from common import (GEOMETRIES, MANY, NEW, PASSAGE, PREFIX, PROMPT, arguments, emit, missing, say, seconds, synchronizer,
+                    tokens, torch_or_missing)
 
 PEER = "transformers"
 args = arguments(__doc__, PEER, dtype=True).parse_args()
