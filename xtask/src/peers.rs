@@ -4,7 +4,7 @@
 //! the table and is no failure. Nothing is installed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -268,9 +268,10 @@ fn table(outcomes: &[Outcome]) -> String {
         COLUMNS.iter().filter(|(name, _)| outcomes.iter().any(|outcome| outcome.workload == *name)).collect();
     let mut rows: Vec<(String, BTreeMap<&str, f64>)> = Vec::new();
     let mut notes: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    let mut absent: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for Outcome { peer, weights, workload, value, detail, missing } in outcomes {
         if let Some(why) = missing {
-            notes.push((peer, why, vec!["not run"]));
+            absent.entry(peer.as_str()).or_default().insert(why.as_str());
             continue;
         }
         let name = format!("{peer} | {weights}");
@@ -301,14 +302,15 @@ fn table(outcomes: &[Outcome]) -> String {
             columns.iter().map(|(column, _)| values.get(column).map_or_else(String::new, |value| short(*value)));
         let _ = writeln!(out, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
     }
-    for (peer, ..) in notes.iter().filter(|(peer, _, workloads)| {
-        workloads == &["not run"] && !rows.iter().any(|(name, _)| name.starts_with(&format!("{peer} |")))
-    }) {
+    for peer in absent.keys().filter(|peer| !rows.iter().any(|(name, _)| name.starts_with(&format!("{peer} |")))) {
         let _ = writeln!(out, "| {peer} | | not run{} |", " |".repeat(columns.len().saturating_sub(1)));
     }
     out.push('\n');
     for (peer, detail, workloads) in notes.iter().filter(|(_, detail, _)| !detail.is_empty()) {
         let _ = writeln!(out, "- {peer}, {}: {detail}", workloads.join(", "));
+    }
+    for (peer, reasons) in &absent {
+        let _ = writeln!(out, "- {peer}, not run: {}", reasons.iter().copied().collect::<Vec<_>>().join("; "));
     }
     out
 }
