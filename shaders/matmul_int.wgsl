@@ -36,19 +36,20 @@ const TEAMS: u32 = $TEAMSu;
 const OUTS: u32 = $OUTSu;
 const COLS: u32 = $COLSu;
 const TOTALS: u32 = TEAMS * OUTS * COLS;
+#ifdef SWIGLU
+const KINDS: u32 = 2u;  // gate and up
+#else
+const KINDS: u32 = 1u;
+#endif
 #ifdef SUBGROUPS
 const SLOTS: u32 = 8u;  // subgroups have four invocations at least
 #else
 const SLOTS: u32 = 32u;
 #endif
-// Partial sums of one kind (a row of each output, all tokens), and what they come to.
-var<workgroup> slots: array<f32, TEAMS * COLS * SLOTS>;
-var<workgroup> totals: array<f32, TOTALS>;
-#ifdef SWIGLU
-var<workgroup> ups: array<f32, TOTALS>;
-#endif
+// Sums over a subgroup, or the values of all invocations of a team where there are none: (output, token, kind, slot).
+var<workgroup> slots: array<f32, TOTALS * KINDS * SLOTS>;
 #ifdef NORM
-var<workgroup> squares: array<f32, TEAMS * COLS>;
+var<workgroup> square_slots: array<f32, TEAMS * COLS * SLOTS>;
 #endif
 
 // Σ over one block, less the scale of x: two bytes an activation.
@@ -83,7 +84,7 @@ fn block_product(block: Block, he: vec4<u32>, ho: vec4<u32>, le: vec4<u32>, lo: 
 }
 
 #ifdef SUBGROUPS
-// The sum over a team's invocations that share a subgroup with this one.
+// The sum over a team's invocations that share a subgroup with this one, which may be smaller than a team, or larger.
 fn joined(value: f32, lanes: u32) -> f32 {
     var sum = value;
     sum += select(0.0, subgroupShuffleXor(sum, 1u), lanes > 1u);
@@ -155,7 +156,6 @@ fn main(
     }
 
 #ifdef SUBGROUPS
-    // A subgroup may be smaller than a team, or larger.
     let lanes = min(subgroup_lanes, 32u);
     let used = 32u / lanes;
     let slot = member / lanes;
@@ -165,82 +165,63 @@ fn main(
     let slot = member;
     let writes = true;
 #endif
-#ifdef NORM
 #for c in 0..$COLS
+#ifdef NORM
 #ifdef SUBGROUPS
     let joined_square$c = joined(square$c, lanes);
 #else
     let joined_square$c = square$c;
 #endif
     if writes {
-        slots[(team * COLS + $cu) * SLOTS + slot] = joined_square$c;
+        square_slots[(team * COLS + $cu) * SLOTS + slot] = joined_square$c;
     }
-#end
-    workgroupBarrier();
-    if member < COLS {
-        var sum = 0.0;
-        for (var i = 0u; i < used; i++) {
-            sum += slots[(team * COLS + member) * SLOTS + i];
-        }
-        squares[team * COLS + member] = sum;
-    }
-    workgroupBarrier();
 #endif
 #for r in 0..$OUTS
-#for c in 0..$COLS
 #ifdef SUBGROUPS
     let joined$r_$c = joined(sum$r_$c, lanes);
 #else
     let joined$r_$c = sum$r_$c;
 #endif
     if writes {
-        slots[(team * COLS + $cu) * SLOTS + slot] = joined$r_$c;
+        slots[((team * OUTS + $ru) * COLS + $cu) * KINDS * SLOTS + slot] = joined$r_$c;
     }
-#end
-    workgroupBarrier();
-    if member < COLS {
-        var sum = 0.0;
-        for (var i = 0u; i < used; i++) {
-            sum += slots[(team * COLS + member) * SLOTS + i];
-        }
-        totals[(team * OUTS + $ru) * COLS + member] = sum;
-    }
-    workgroupBarrier();
 #ifdef SWIGLU
-#for c in 0..$COLS
 #ifdef SUBGROUPS
     let joined_up$r_$c = joined(up$r_$c, lanes);
 #else
     let joined_up$r_$c = up$r_$c;
 #endif
     if writes {
-        slots[(team * COLS + $cu) * SLOTS + slot] = joined_up$r_$c;
+        slots[(((team * OUTS + $ru) * COLS + $cu) * KINDS + 1u) * SLOTS + slot] = joined_up$r_$c;
     }
-#end
-    workgroupBarrier();
-    if member < COLS {
-        var sum = 0.0;
-        for (var i = 0u; i < used; i++) {
-            sum += slots[(team * COLS + member) * SLOTS + i];
-        }
-        ups[(team * OUTS + $ru) * COLS + member] = sum;
-    }
-    workgroupBarrier();
 #endif
 #end
+#end
+    workgroupBarrier();
 
     for (var i = local; i < TOTALS; i += TEAMS * 32u) {
         let column = group.x * TEAMS * OUTS + i / COLS;
         let token = token0 + i % COLS;
         if column < outputs && token < params.tokens {
-            var result = totals[i];
+            var result = 0.0;
+            for (var j = 0u; j < used; j++) {
+                result += slots[i * KINDS * SLOTS + j];
+            }
 #ifdef NORM
-            let scale = 1.0 / sqrt(squares[i / (OUTS * COLS) * COLS + i % COLS] / f32(params.blocks * 32u) + params.eps);
+            var square = 0.0;
+            for (var j = 0u; j < used; j++) {
+                square += square_slots[(i / (OUTS * COLS) * COLS + i % COLS) * SLOTS + j];
+            }
+            let scale = 1.0 / sqrt(square / f32(params.blocks * 32u) + params.eps);
             result *= scale;
 #endif
 #ifdef SWIGLU
+            var up = 0.0;
+            for (var j = 0u; j < used; j++) {
+                up += slots[(i * KINDS + 1u) * SLOTS + j];
+            }
             // exp overflows past 88; silu is 0 there to f32 precision long before.
-            result = result / (1.0 + exp(min(-result, 80.0))) * ups[i] * scale;
+            result = result / (1.0 + exp(min(-result, 80.0))) * up * scale;
 #endif
             let at = token * params.y_stride + params.y_offset + column;
             if (params.flags & 1u) != 0u {

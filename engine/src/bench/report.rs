@@ -111,12 +111,13 @@ impl Report {
     pub fn markdown(&self) -> String {
         let gb = |bytes: u64| bytes as f64 / 1e9;
         let mut out = format!(
-            "{} on {} ({}{}{}); copy {:.0} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s\n\n",
+            "{} on {} ({}{}{}{}); copy {:.0} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s\n\n",
             self.model,
             if self.device.name.is_empty() { "an unnamed device" } else { &self.device.name },
             self.device.backend,
             if self.device.subgroups { ", subgroups" } else { "" },
             if self.device.f16 { ", f16" } else { "" },
+            if self.device.cooperative { ", cooperative matrices" } else { "" },
             self.copy_gb_per_sec,
             gb(self.tensor_bytes),
             gb(self.model_bytes),

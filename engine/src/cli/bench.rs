@@ -37,6 +37,9 @@ pub struct Args {
     /// Do without shader-f16.
     #[arg(long)]
     no_f16: bool,
+    /// Do without cooperative matrices.
+    #[arg(long)]
+    no_cooperative: bool,
     /// Write the numbers as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -80,7 +83,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for dtype in args.types {
         let spec =
             Spec { geometry, dtype, workloads: args.workloads.clone(), steps: args.steps, kernels: args.kernels };
-        let gpu = block_on(Gpu::open(Options { subgroups: !args.no_subgroups, f16: !args.no_f16 }))?;
+        let gpu = block_on(Gpu::open(Options {
+            subgroups: !args.no_subgroups,
+            f16: !args.no_f16,
+            cooperative: !args.no_cooperative,
+        }))?;
         let report = block_on(bench::run(&gpu, &spec, &mut |what| eprintln!("{what} …")))?;
         println!("{}", report.markdown());
         reports.push(report);

@@ -1,6 +1,7 @@
 //! Every kernel against its twin on random shapes. The same cases run as tests (natively, in a page, in a worker) and, a few of
 //! them, when a device is opened: a GPU that computes wrongly is refused instead of writing gibberish.
 
+pub mod coop;
 pub mod encoder;
 pub mod integers;
 
@@ -112,6 +113,10 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     for dtype in FORMATS {
         weights(gpu, dtype, seed).await?;
     }
+    coop::tiles(gpu, seed).await?;
+    for dtype in FORMATS {
+        coop::matmul_coop(gpu, dtype, seed).await?;
+    }
     integers::quantize(gpu, seed).await?;
     // Two formats a seed: these kernels are long, and a software device compiles them for seconds.
     let blocks = FORMATS.into_iter().filter(|dtype| dtype.block_len() > 1).zip(seed..);
@@ -130,6 +135,7 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
 pub async fn quick(gpu: &Gpu, formats: &[DType]) -> Result<()> {
     for dtype in formats {
         weights(gpu, *dtype, 1).await?;
+        coop::matmul_coop(gpu, *dtype, 1).await?;
         if dtype.block_len() > 1 {
             integers::matmul_int(gpu, *dtype, 1).await?;
         }

@@ -7,12 +7,12 @@
 
 use std::rc::Rc;
 
-use super::{Llama, forward::Chunk, model::Layer};
+use super::{Llama, TileScratch, forward::Chunk, model::Layer};
 use crate::{
     Result,
     generator::StepOutput,
     gpu::{Buffer, Recording, Tensor},
-    ops::{self, Epilogue, Int, Integers, KvCache, MAX_VEC_TOKENS, Matrix, Norm, One, Pages, RowInfo, Tokens},
+    ops::{self, Epilogue, Int, Integers, KvCache, MAX_VEC_TOKENS, Matrix, Norm, One, Pages, RowInfo, Shape, Tokens},
 };
 
 impl Llama {
@@ -55,6 +55,10 @@ impl Llama {
         let table = Pages { table: &s.pages, max_pages: s.max_pages, page_size: super::PAGE };
         let tokens = Tokens { buffer: &s.row_info, stride: size_of::<RowInfo>() / 4, count: rows };
         ops::embed(gpu, r, &model.embedding, tokens, &s.x);
+        if let Some(tiles) = s.tiles.as_ref().filter(|_| self.few_on_tiles(rows)) {
+            self.record_tiles(r, (rows, splits), tiles);
+            return recording;
+        }
         // Whether `s.x_int` holds the residual stream times the gain of the norm that comes next.
         let mut ready = false;
         for (i, (layer, cache)) in model.layers.iter().zip(&self.cache).enumerate() {
@@ -77,6 +81,37 @@ impl Llama {
         self.normed_product(r, &model.norm, model.head(), &s.logits, rows, ready);
         ops::token_statistics(gpu, r, &s.logits, &s.partials, (&s.watch, self.watch.len()), &s.out, rows);
         recording
+    }
+
+    /// Whether that many rows go to cooperative matrices: products of block formats with integers are as quick up to seven.
+    fn few_on_tiles(&self, rows: usize) -> bool {
+        let blocks = self.model.layers.iter().all(|layer| layer.gate_up.is_blocks());
+        ops::can_coop(&self.gpu, self.model.head()) && rows >= if blocks { 8 } else { 3 }
+    }
+
+    /// The step with all products on cooperative matrices.
+    fn record_tiles(&self, r: &mut Recording, (rows, splits): (usize, usize), tiles: &TileScratch) {
+        let Self { gpu, config, model, scratch: s, .. } = self;
+        let info = (&s.row_info, rows);
+        let table = Pages { table: &s.pages, max_pages: s.max_pages, page_size: super::PAGE };
+        let norm = |gain| Shape::Norm(Norm { gain, eps: config.norm_eps });
+        for (layer, cache) in model.layers.iter().zip(&self.cache) {
+            let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
+            let pieces = (&s.pieces, splits);
+            ops::tiles(gpu, r, &s.x, norm(&layer.attention_norm), &tiles.x, rows);
+            ops::matmul_coop(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
+            ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
+            ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, None);
+            ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
+            ops::matmul_coop(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
+            ops::tiles(gpu, r, &s.x, norm(&layer.ffn_norm), &tiles.x, rows);
+            ops::matmul_coop(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
+            ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
+            ops::matmul_coop(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
+        }
+        ops::tiles(gpu, r, &s.x, norm(&model.norm), &tiles.x, rows);
+        ops::matmul_coop(gpu, r, model.head(), &tiles.x, &s.logits, rows, false);
+        ops::token_statistics(gpu, r, &s.logits, &s.partials, (&s.watch, self.watch.len()), &s.out, rows);
     }
 
     /// y = matrix · RMSNorm(x), in one launch or two. `ready`: x is there as integers.
