@@ -1,5 +1,6 @@
 // Embedding lookup: y[t] = table[token[t]], from a table in any weight format. A table in several parts is looked up part by
 // part: rows that another part holds are left alone.
+// DRAWN: the ids are those that the step before has written beside its log-probabilities, as f32.
 #import weights8
 
 struct Params {
@@ -18,7 +19,11 @@ struct Params {
 // One workgroup a token.
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+#ifdef DRAWN
+    let token = u32(bitcast<f32>(tokens[group.x * params.entry_stride]));
+#else
     let token = tokens[group.x * params.entry_stride];
+#endif
     if token < params.first_row || token - params.first_row >= params.rows {
         return;
     }

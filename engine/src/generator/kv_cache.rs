@@ -128,6 +128,16 @@ impl PageTable {
         Ok(copies)
     }
 
+    /// Takes the last `count` tokens of a sequence back, and pages that are then empty. Unknown sequences are ignored.
+    pub fn retract(&mut self, seq: SeqId, count: usize) {
+        let Some(mut sequence) = self.sequences.remove(&seq) else { return };
+        sequence.length -= count;
+        for page in sequence.pages.split_off(sequence.length.div_ceil(PAGE)) {
+            self.release(page);
+        }
+        self.sequences.insert(seq, sequence);
+    }
+
     /// Whether the next token would be written to a page that another sequence holds too.
     fn tail_is_shared(&self, sequence: &Sequence) -> bool {
         let tail = sequence.pages.last().filter(|_| !sequence.length.is_multiple_of(PAGE));
@@ -181,6 +191,22 @@ mod tests {
             table.free(seq);
         }
         assert_eq!(table.free_pages(), 10);
+    }
+
+    #[test]
+    fn what_is_retracted_can_be_written_again() {
+        let mut table = PageTable::new(3, 100);
+        let seq = table.start();
+        table.extend(&[(seq, 16)]).unwrap();
+        table.extend(&[(seq, 1)]).unwrap();
+        assert_eq!((table.length(seq), table.free_pages()), (17, 1));
+        table.retract(seq, 1);
+        assert_eq!((table.length(seq), table.free_pages()), (16, 2), "the page that held one token is free");
+        table.extend(&[(seq, 2)]).unwrap();
+        assert_eq!(table.slot(seq, 17) as usize % PAGE, 1);
+        table.free(seq);
+        table.retract(seq, 1);
+        assert_eq!(table.free_pages(), 3);
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub(super) struct Inner {
     pub(super) allocated: Cell<u64>,
     pub(super) launches: Cell<u64>,
     pub(super) timing: RefCell<Option<Timing>>,
-    /// A buffer for read-backs that is not in use: the next one is mostly of the same size.
-    staging: RefCell<Option<wgpu::Buffer>>,
+    /// Buffers for read-backs that are not in use: the next one is mostly of the same size.
+    staging: RefCell<Vec<wgpu::Buffer>>,
     failure: Arc<Mutex<Option<GpuError>>>,
 }
 
@@ -82,6 +82,8 @@ pub(super) struct Inner {
 pub struct Reading {
     staging: wgpu::Buffer,
     arrived: oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+    #[cfg_attr(target_family = "wasm", allow(dead_code, reason = "browsers run callbacks on their own"))]
+    submission: wgpu::SubmissionIndex,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -248,7 +250,7 @@ impl Gpu {
         self.inner.queue.on_submitted_work_done(move || {
             let _ = sender.send(());
         });
-        self.wait();
+        self.wait(None);
         receiver.await.map_err(|_| GpuError::Lost("work never finished".into()))?;
         self.check()
     }
@@ -271,7 +273,7 @@ impl Gpu {
         bytes: u64,
     ) -> Reading {
         assert!(bytes.is_multiple_of(4) && offset + bytes <= buffer.bytes(), "read past a buffer's end");
-        let idle = self.inner.staging.borrow_mut().take().filter(|staging| staging.size() == bytes);
+        let idle = self.inner.staging.borrow_mut().pop().filter(|staging| staging.size() == bytes);
         let staging = idle.unwrap_or_else(|| {
             self.inner.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("read"),
@@ -281,17 +283,18 @@ impl Gpu {
             })
         });
         encoder.copy_buffer_to_buffer(buffer.raw(), offset, &staging, 0, bytes);
-        self.inner.queue.submit([encoder.finish()]);
+        let submission = self.inner.queue.submit([encoder.finish()]);
         let (sender, arrived) = oneshot::channel();
         staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             let _ = sender.send(result);
         });
-        Reading { staging, arrived }
+        Reading { staging, arrived, submission }
     }
 
     /// Waits for what was read.
     pub async fn collect(&self, reading: Reading) -> Result<Vec<u8>> {
-        self.wait();
+        // Only for its own work: more may have been submitted since.
+        self.wait(Some(reading.submission));
         let mapped = reading.arrived.await.map_err(|_| GpuError::Lost("the read-back never arrived".into()))?;
         self.check()?;
         mapped.map_err(|e| GpuError::Lost(e.to_string()))?;
@@ -299,7 +302,7 @@ impl Gpu {
         let out = view.to_vec();
         drop(view);
         reading.staging.unmap();
-        *self.inner.staging.borrow_mut() = Some(reading.staging);
+        self.inner.staging.borrow_mut().push(reading.staging);
         Ok(out)
     }
 
@@ -313,9 +316,11 @@ impl Gpu {
     }
 
     /// Natively callbacks run only while somebody polls; browsers run them on their own.
-    fn wait(&self) {
+    fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
+        #[cfg(target_family = "wasm")]
+        let _ = submission;
         #[cfg(not(target_family = "wasm"))]
-        if let Err(error) = self.inner.device.poll(wgpu::PollType::wait_indefinitely()) {
+        if let Err(error) = self.inner.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None }) {
             self.inner.failure.lock().expect("no holder panics").get_or_insert(GpuError::Lost(error.to_string()));
         }
     }

@@ -12,6 +12,8 @@ pub struct Tokens<'a> {
     pub stride: usize,
     /// How many.
     pub count: usize,
+    /// They are f32: the step before wrote them beside its log-probabilities.
+    pub drawn: bool,
 }
 
 /// `y[t] = table[token[t]]`. The ids must be below the table's rows: the caller checks, the kernel skips others.
@@ -26,6 +28,8 @@ pub fn embed(gpu: &Gpu, recording: &mut Recording, table: &Matrix, tokens: Token
             entry_stride: tokens.stride as u32,
         };
         let buffers = [&part.w, &part.s, tokens.buffer, &y.buffer];
-        recording.dispatch(gpu, ("embed", &[format_name(part.dtype)]), params, &buffers, [tokens.count, 1, 1]);
+        let mut defines = vec![format_name(part.dtype)];
+        defines.extend(tokens.drawn.then_some("DRAWN"));
+        recording.dispatch(gpu, ("embed", &defines), params, &buffers, [tokens.count, 1, 1]);
     }
 }

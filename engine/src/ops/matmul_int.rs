@@ -64,8 +64,9 @@ pub fn matmul_int(
         if let Some(z) = z {
             assert!(part.first_row.is_multiple_of(32), "matmul_int: a part begins within a block");
             buffers.extend([gain.unwrap_or(&part.s), &z.buffer]);
-            // A block of outputs a workgroup: by as many teams as a workgroup may have, since each then waits for less.
-            let many = gpu.facts().max_invocations >= 1024;
+            // A block of outputs a workgroup. Many teams wait for less each; few share what they read of x, which counts with SwiGLU,
+            // whose teams have two rows an output, and with several tokens.
+            let many = gpu.facts().max_invocations >= 1024 && !int.swiglu && cols == 1;
             defines.extend(if many { ["TEAMS=32", "OUTS=1"] } else { ["TEAMS=8", "OUTS=4"] });
             defines.extend(int.swiglu.then_some("SWIGLU"));
             defines.push("QUANT");

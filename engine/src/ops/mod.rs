@@ -3,6 +3,7 @@
 
 mod attention;
 mod attention_bidirectional;
+mod attention_coop;
 mod attention_decode;
 mod attention_merge;
 mod embed;
@@ -29,6 +30,7 @@ mod top_k;
 
 pub use attention::{Heads, KvCache, Pages, attention};
 pub use attention_bidirectional::{Span, attention_bidirectional, attention_blocks};
+pub use attention_coop::{Run, attention_coop, can_coop_attention, runs};
 pub use attention_decode::{attention_decode, pieces_bytes, splits};
 pub use attention_merge::attention_merge;
 pub use embed::{Tokens, embed};

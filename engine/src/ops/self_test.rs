@@ -114,6 +114,7 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
         weights(gpu, dtype, seed).await?;
     }
     coop::tiles(gpu, seed).await?;
+    coop::attention_coop(gpu, seed).await?;
     for dtype in FORMATS {
         coop::matmul_coop(gpu, dtype, seed).await?;
     }
@@ -140,6 +141,7 @@ pub async fn quick(gpu: &Gpu, formats: &[DType]) -> Result<()> {
             integers::matmul_int(gpu, *dtype, 1).await?;
         }
     }
+    coop::attention_coop(gpu, 1).await?;
     rms_norm(gpu, 1).await?;
     swiglu(gpu, 1).await?;
     attention(gpu, 1).await?;
@@ -162,9 +164,12 @@ pub async fn weights(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
 
     let tokens: Vec<u32> = (0..random.pick(1..=9)).map(|_| random.pick(0..=rows - 1) as u32).collect();
     let y = gpu.tensor("y", tokens.len(), cols)?;
-    let buffer = gpu.upload_words("tokens", &tokens)?;
+    // As integers, or as the f32 that a step leaves for the next.
+    let drawn = random.pick(0..=1) == 1;
+    let words: Vec<u32> = tokens.iter().map(|t| if drawn { (*t as f32).to_bits() } else { *t }).collect();
+    let buffer = gpu.upload_words("tokens", &words)?;
     let mut recording = Recording::new();
-    ops::embed(gpu, &mut recording, &matrix, Tokens { buffer: &buffer, stride: 1, count: tokens.len() }, &y);
+    ops::embed(gpu, &mut recording, &matrix, Tokens { buffer: &buffer, stride: 1, count: tokens.len(), drawn }, &y);
     recording.submit(gpu);
     let found = gpu.download(&y, tokens.len()).await?;
     compare("embed", &case, &found, &reference::embed(&values, cols, &tokens), 1e-6)?;

@@ -277,8 +277,8 @@ impl Encoder {
         let mut recording = Recording::new();
         let r = &mut recording;
         let bias = |bias| Epilogue { add: false, bias: Some(bias) };
-        ops::embed(&gpu, r, &self.words, Tokens { buffer: &ids, stride: 1, count: n }, x);
-        ops::embed(&gpu, r, &self.positions, Tokens { buffer: &places, stride: 1, count: n }, middle);
+        ops::embed(&gpu, r, &self.words, Tokens { buffer: &ids, stride: 1, count: n, drawn: false }, x);
+        ops::embed(&gpu, r, &self.positions, Tokens { buffer: &places, stride: 1, count: n, drawn: false }, middle);
         ops::layer_norm(&gpu, r, x, Some(middle), self.norm.args(config), h, n);
         for layer in &self.layers {
             ops::matmul(&gpu, r, &layer.qkv, h, qkv, n, bias(&layer.qkv_bias));

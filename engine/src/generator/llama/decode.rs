@@ -3,17 +3,47 @@
 //! Six a layer: norm + qkv · rotary embedding, cache write and attention in pieces · their merge · output + residual ·
 //! norm + gate, up and SwiGLU · down + residual. Products of block formats take activations as integers, which each kernel writes
 //! for the next. What to launch depends on the number of rows and of pieces alone, so it is
-//! recorded once and run again for every token.
+//! recorded once and run again for every token. While a step is under way the next one is already queued, on the tokens
+//! that it will find most likely: a caller that goes on with them finds it computed.
 
 use std::rc::Rc;
 
 use super::{Llama, TileScratch, forward::Chunk, model::Layer};
 use crate::{
     Result,
-    generator::StepOutput,
-    gpu::{Buffer, Recording, Tensor},
+    generator::{SeqId, StepOutput},
+    gpu::{Buffer, Reading, Recording, Tensor},
     ops::{self, Epilogue, Int, Integers, KvCache, MAX_VEC_TOKENS, Matrix, Norm, One, Pages, RowInfo, Shape, Tokens},
 };
+
+/// What a step launches depends on nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct StepKey {
+    rows: usize,
+    /// Pieces of attention.
+    splits: usize,
+    /// The tokens are those that the step before draws.
+    drawn: bool,
+}
+
+/// A step under way.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) sequences: Vec<SeqId>,
+    /// The tokens that it took, once they are known.
+    pub(super) tokens: Vec<u32>,
+    pub(super) reading: Reading,
+}
+
+impl Step {
+    /// Whether it is what a batch asks for.
+    pub(super) fn is_for(&self, batch: &[(SeqId, Vec<u32>)]) -> bool {
+        batch.len() == self.sequences.len()
+            && batch.iter().zip(self.sequences.iter().zip(&self.tokens)).all(|((seq, tokens), (own, token))| {
+                seq == own && tokens == std::slice::from_ref(token)
+            })
+    }
+}
 
 impl Llama {
     /// Whether each sequence of the chunk goes on by one token, and the kernels of this file do for the model.
@@ -26,12 +56,12 @@ impl Llama {
             && !self.config.half_order
     }
 
-    /// All layers, logits and token statistics of the rows of a chunk.
-    pub(super) async fn decode(&mut self, chunk: &Chunk) -> Result<Vec<StepOutput>> {
+    /// Starts all layers, logits and token statistics of the rows of a chunk. `drawn`: their tokens are those that the step before draws.
+    pub(super) fn start_step(&mut self, chunk: &Chunk, drawn: bool) -> Step {
         self.place(chunk);
         let rows = chunk.rows.len();
         let longest = chunk.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(1);
-        let key = (rows, ops::splits(longest));
+        let key = StepKey { rows, splits: ops::splits(longest), drawn };
         let recording = match self.decode.get(&key) {
             Some(recording) => Rc::clone(recording),
             None => {
@@ -42,18 +72,52 @@ impl Llama {
         };
         let out = &self.scratch.out;
         let reading = recording.submit_and_read(&self.gpu, &out.buffer, (rows * out.stride * 4) as u64);
-        let bytes = self.gpu.collect(reading).await?;
+        Step { sequences: chunk.sequences.clone(), tokens: Vec::new(), reading }
+    }
+
+    /// Waits for a step; its outputs in the order of its rows.
+    pub(super) async fn finish_step(&self, step: Reading) -> Result<Vec<StepOutput>> {
+        let bytes = self.gpu.collect(step).await?;
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         values.chunks(self.scratch.out.stride).map(|row| self.step_output(&row[..self.scratch.out.cols])).collect()
     }
 
-    fn record(&self, (rows, splits): (usize, usize)) -> Recording {
+    /// Starts the step after one that is still under way, in the belief that the caller goes on with the most likely tokens: the GPU
+    /// then need not wait for the CPU. The sequences must have gone on together before.
+    pub(super) fn look_ahead(&mut self, sequences: &[SeqId]) {
+        // A software device would compute in vain for seconds where the belief is wrong.
+        if self.sampler.is_some() || self.gpu.facts().software || !self.looks_ahead || self.streak != sequences {
+            self.streak = sequences.to_vec();
+            return;
+        }
+        let counts: Vec<(SeqId, usize)> = sequences.iter().map(|seq| (*seq, 1)).collect();
+        // No room is no error here: the caller may not want to go on.
+        let Ok(copies) = self.table.extend(&counts) else { return };
+        for copy in copies {
+            self.copy_page(copy.from, copy.to);
+        }
+        let batch: Vec<(SeqId, Vec<u32>)> = sequences.iter().map(|seq| (*seq, vec![0])).collect();
+        let chunk = self.chunks(&batch).pop().expect("no more rows than the step before had");
+        self.ahead = Some(self.start_step(&chunk, true));
+    }
+
+    /// Forgets a step that was started in a wrong belief. The GPU computes it all the same, before whatever is submitted next.
+    pub(super) fn forget_ahead(&mut self) {
+        for seq in self.ahead.take().map(|step| step.sequences).unwrap_or_default() {
+            self.table.retract(seq, 1);
+        }
+    }
+
+    fn record(&self, StepKey { rows, splits, drawn }: StepKey) -> Recording {
         let Self { gpu, config, model, scratch: s, .. } = self;
         let mut recording = Recording::new();
         let r = &mut recording;
         let info = (&s.row_info, rows);
         let table = Pages { table: &s.pages, max_pages: s.max_pages, page_size: super::PAGE };
-        let tokens = Tokens { buffer: &s.row_info, stride: size_of::<RowInfo>() / 4, count: rows };
+        let tokens = match drawn {
+            true => Tokens { buffer: &s.out.buffer, stride: s.out.stride, count: rows, drawn },
+            false => Tokens { buffer: &s.row_info, stride: size_of::<RowInfo>() / 4, count: rows, drawn },
+        };
         ops::embed(gpu, r, &model.embedding, tokens, &s.x);
         if let Some(tiles) = s.tiles.as_ref().filter(|_| self.few_on_tiles(rows)) {
             self.record_tiles(r, (rows, splits), tiles);

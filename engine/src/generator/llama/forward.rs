@@ -20,14 +20,27 @@ pub(super) struct Chunk {
 impl Llama {
     pub(super) async fn run(&mut self, batch: &[(SeqId, Vec<u32>)]) -> Result<Vec<StepOutput>> {
         self.check(batch)?;
+        if let Some(step) = self.ahead.take_if(|step| step.is_for(batch)) {
+            self.look_ahead(&step.sequences);
+            let outputs = self.finish_step(step.reading).await;
+            return self.seen(outputs);
+        }
+        self.forget_ahead();
         let counts: Vec<(SeqId, usize)> = batch.iter().map(|(seq, tokens)| (*seq, tokens.len())).collect();
         for copy in self.table.extend(&counts)? {
             self.copy_page(copy.from, copy.to);
         }
         let mut outputs: Vec<Option<StepOutput>> = vec![None; batch.len()];
-        for chunk in self.chunks(batch) {
+        let chunks = self.chunks(batch);
+        let is_only = chunks.len() == 1;
+        for chunk in chunks {
             if self.goes_on(&chunk) {
-                let mut statistics = self.decode(&chunk).await?;
+                let step = self.start_step(&chunk, false);
+                if is_only {
+                    self.look_ahead(&step.sequences);
+                }
+                let statistics = self.finish_step(step.reading).await;
+                let mut statistics = self.seen(statistics)?;
                 self.draw(chunk.ends.iter().map(|(_, entry)| batch[*entry].0), &mut statistics).await?;
                 for ((_, entry), output) in chunk.ends.iter().zip(statistics) {
                     outputs[*entry] = Some(output);
@@ -46,8 +59,26 @@ impl Llama {
         Ok(outputs.into_iter().map(|o| o.expect("every entry ends in some chunk")).collect())
     }
 
+    /// Tells the step that was started ahead which tokens it takes: the most likely ones of the step that has ended.
+    fn seen(&mut self, outputs: Result<Vec<StepOutput>>) -> Result<Vec<StepOutput>> {
+        match (&outputs, &mut self.ahead) {
+            (Ok(outputs), Some(ahead)) => ahead.tokens = outputs.iter().map(|output| output.token).collect(),
+            (Err(_), _) => self.forget_ahead(),
+            _ => {}
+        }
+        outputs
+    }
+
     /// Logits of the next token after `tokens` in a new sequence, at every position: for tests and tools.
     pub async fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        // The next step would overwrite the logits.
+        self.looks_ahead = false;
+        let logits = self.logits_of_each(tokens).await;
+        self.looks_ahead = true;
+        logits
+    }
+
+    async fn logits_of_each(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let seq = self.table.start();
         let mut logits = Vec::new();
         for token in tokens {
@@ -59,12 +90,12 @@ impl Llama {
         Ok(logits)
     }
 
-    /// The logits of the last pass's first sequence.
+    /// The logits of the last pass's first sequence; after a prompt, not while sequences go on.
     pub async fn last_logits(&self) -> Result<Vec<f32>> {
         self.gpu.download(&self.scratch.logits, 1).await
     }
 
-    fn copy_page(&self, from: u32, to: u32) {
+    pub(super) fn copy_page(&self, from: u32, to: u32) {
         let width = if self.kv_f32 { 4 } else { 2 };
         let bytes = (PAGE * self.config.heads.kv_heads * self.config.heads.head_dim * width) as u64;
         let copies = self.cache.iter().flat_map(|(keys, values)| [keys, values]);
@@ -72,7 +103,7 @@ impl Llama {
     }
 
     /// Cuts a batch, already counted in by the page table, into passes of at most `max_rows` rows.
-    fn chunks(&self, batch: &[(SeqId, Vec<u32>)]) -> Vec<Chunk> {
+    pub(super) fn chunks(&self, batch: &[(SeqId, Vec<u32>)]) -> Vec<Chunk> {
         let mut chunks: Vec<Chunk> = Vec::new();
         for (entry, (seq, tokens)) in batch.iter().enumerate() {
             let first = self.table.length(*seq) - tokens.len();
@@ -119,8 +150,12 @@ impl Llama {
         let table = Pages { table: &s.pages, max_pages: s.max_pages, page_size: PAGE };
         let residual = Epilogue { add: true, bias: None };
         let r = &mut Recording::new();
-        let tokens = Tokens { buffer: &s.row_info, stride: size_of::<RowInfo>() / 4, count: rows };
+        let tokens = Tokens { buffer: &s.row_info, stride: size_of::<RowInfo>() / 4, count: rows, drawn: false };
         ops::embed(gpu, r, &model.embedding, tokens, &s.x);
+        let runs = ops::runs(&chunk.rows);
+        if let Some(tiles) = &s.tiles {
+            gpu.write(&tiles.runs, 0, bytemuck::cast_slice(&runs));
+        }
         for (layer, cache) in model.layers.iter().zip(&self.cache) {
             let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
             if let Some(tiles) = &s.tiles {
@@ -128,7 +163,11 @@ impl Llama {
                 ops::tiles(gpu, r, &s.x, norm(&layer.attention_norm), &tiles.x, rows);
                 ops::matmul_coop(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
                 ops::rope_kv(gpu, r, config.heads, &model.rope, info, &s.qkv, &s.q, cache);
-                ops::attention(gpu, r, config.heads, info, table, &s.q, cache, &s.attended);
+                if self.kv_f32 || !ops::can_coop_attention(gpu, config.heads) {
+                    ops::attention(gpu, r, config.heads, info, table, &s.q, cache, &s.attended);
+                } else {
+                    ops::attention_coop(gpu, r, config.heads, (&tiles.runs, runs.len()), table, &s.q, cache, &s.attended);
+                }
                 ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
                 ops::matmul_coop(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
                 ops::tiles(gpu, r, &s.x, norm(&layer.ffn_norm), &tiles.x, rows);
@@ -157,7 +196,7 @@ impl Llama {
         gpu.write(&s.picks, 0, bytemuck::cast_slice(&picks));
         let count = picks.len();
         let r = &mut Recording::new();
-        let tokens = Tokens { buffer: &s.picks, stride: 1, count };
+        let tokens = Tokens { buffer: &s.picks, stride: 1, count, drawn: false };
         // Picking rows is a lookup in a table of f32.
         ops::embed(gpu, r, &Matrix::of_tensor(&s.x), tokens, &s.last);
         ops::rms_norm(gpu, r, &s.last, &model.norm, config.norm_eps, &s.normed, count);

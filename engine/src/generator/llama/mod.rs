@@ -31,6 +31,7 @@ use crate::{
     platform::LocalFuture,
     weights::{DType, Weights},
 };
+use decode::{Step, StepKey};
 use model::Model;
 
 /// What to reserve beside the weights.
@@ -65,8 +66,13 @@ pub struct Llama {
     kv_f32: bool,
     fuse_norm: bool,
     scratch: Scratch,
-    /// What a decoding step launches, by rows and pieces of attention.
-    decode: HashMap<(usize, usize), Rc<Recording>>,
+    /// What a decoding step launches.
+    decode: HashMap<StepKey, Rc<Recording>>,
+    /// The step after the last, started in the belief that the caller goes on with the most likely tokens.
+    ahead: Option<Step>,
+    looks_ahead: bool,
+    /// The sequences that went on in the last step.
+    streak: Vec<SeqId>,
     watch: Vec<u32>,
     sampler: Option<Sampler>, // none: greedy
     context_length: usize,
@@ -107,6 +113,7 @@ struct TileScratch {
     x: Tiles,        // hidden
     attended: Tiles, // q
     gated: Tiles,    // feed_forward
+    runs: Buffer,    // rows in runs, for attention
 }
 
 /// Rows that are turned into logits at a time: a row of logits is as long as the vocabulary.
@@ -154,6 +161,9 @@ impl Llama {
             fuse_norm: options.fuse_norm.unwrap_or(!gpu.facts().software),
             scratch,
             decode: HashMap::new(),
+            ahead: None,
+            looks_ahead: true,
+            streak: Vec::new(),
             watch: Vec::new(),
             sampler: None,
             context_length,
@@ -212,6 +222,7 @@ impl Scratch {
                     x: Tiles::new(gpu, "x", rows, config.hidden)?,
                     attended: Tiles::new(gpu, "attended", rows, config.q())?,
                     gated: Tiles::new(gpu, "gated", rows, config.feed_forward)?,
+                    runs: gpu.buffer("runs", (rows * size_of::<ops::Run>()) as u64)?,
                 }),
                 false => None,
             },
@@ -240,6 +251,7 @@ impl Generator for Llama {
         if tokens == self.watch {
             return;
         }
+        self.forget_ahead();
         let watch = if tokens.is_empty() { &[0][..] } else { tokens };
         let sized = self.gpu.upload_words("watch", watch);
         let out = self.gpu.tensor("out", self.scratch.out.rows, 2 + tokens.len());
@@ -255,19 +267,23 @@ impl Generator for Llama {
 
     fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
         let sampler = Sampler::new(sampling)?;
+        self.forget_ahead();
         self.sampler = Some(sampler).filter(|_| !sampling.is_greedy());
         Ok(())
     }
 
     fn start(&mut self) -> Result<SeqId> {
+        self.forget_ahead();
         Ok(self.table.start())
     }
 
     fn fork(&mut self, seq: SeqId) -> Result<SeqId> {
+        self.forget_ahead();
         Ok(self.table.fork(seq))
     }
 
     fn free(&mut self, seq: SeqId) {
+        self.forget_ahead();
         self.table.free(seq);
         if let Some(sampler) = &mut self.sampler {
             sampler.forget(seq);

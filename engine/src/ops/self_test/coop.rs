@@ -4,7 +4,7 @@ use super::{Random, compare};
 use crate::{
     Result,
     gpu::{Gpu, Recording},
-    ops::{self, Matrix, Norm, Shape, Tiles},
+    ops::{self, Heads, KvCache, Matrix, Norm, Pages, RowInfo, Shape, Tiles},
     reference,
     weights::DType,
 };
@@ -72,4 +72,44 @@ pub async fn matmul_coop(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
         compare("matmul_coop", &case, &gpu.download(&sum, count).await?, &expected, 2e-3)?;
     }
     Ok(())
+}
+
+/// `attention_coop`: runs of rows of two sequences on shuffled pages.
+pub async fn attention_coop(gpu: &Gpu, seed: u64) -> Result<()> {
+    let mut random = Random::new(seed ^ 0xa77);
+    let kv_heads = random.pick(1..=3);
+    let heads = Heads { heads: kv_heads * random.pick(1..=3), kv_heads, head_dim: 64 * random.pick(1..=2) };
+    if !ops::can_coop_attention(gpu, heads) {
+        return Ok(());
+    }
+    let (page_size, max_pages) = (16, 6);
+    let mut pages: Vec<u32> = (0..2 * max_pages as u32).collect();
+    for i in (1..pages.len()).rev() {
+        pages.swap(i, random.pick(0..=i));
+    }
+    let mut rows = Vec::new();
+    for sequence in 0..2 {
+        let (first, count) = (random.pick(0..=40), random.pick(1..=40));
+        rows.extend((first..first + count).map(|position| {
+            let slot = pages[sequence * max_pages + position / page_size] as usize * page_size + position % page_size;
+            RowInfo { token: 0, position: position as u32, sequence: sequence as u32, slot: slot as u32 }
+        }));
+    }
+    let case = format!("seed {seed}, {heads:?}, {} rows", rows.len());
+    let kv = 2 * max_pages * page_size * kv_heads * heads.head_dim;
+    let (keys, keys_gpu) = super::random_cache(gpu, &mut random, kv, false)?;
+    let (values, values_gpu) = super::random_cache(gpu, &mut random, kv, false)?;
+    let width = heads.heads * heads.head_dim;
+    let q = random.values(rows.len() * width);
+    let (q_gpu, y) = (gpu.upload("q", &q, width)?, gpu.tensor("y", rows.len(), width)?);
+    let pages_gpu = gpu.upload_words("pages", &pages)?;
+    let runs = ops::runs(&rows);
+    let runs_gpu = gpu.upload_words("runs", bytemuck::cast_slice(&runs))?;
+    let cache = KvCache { keys: &keys_gpu, values: &values_gpu, f32: false };
+    let table = Pages { table: &pages_gpu, max_pages, page_size };
+    let mut recording = Recording::new();
+    ops::attention_coop(gpu, &mut recording, heads, (&runs_gpu, runs.len()), table, &q_gpu, cache, &y);
+    recording.submit(gpu);
+    let expected = reference::attention(heads, &rows, (&pages, max_pages, page_size), &q, &keys, &values);
+    compare("attention_coop", &case, &gpu.download(&y, rows.len()).await?, &expected, 3e-3)
 }
