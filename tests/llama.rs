@@ -83,6 +83,52 @@ fn stories260k() {
     check_model("stories260k");
 }
 
+/// Everything that ends a step begun ahead, with the step's outputs on the way: other tokens than the most likely, other sequences,
+/// forks, a sequence that ends, a prompt in between.
+async fn zigzag(llama: &mut Llama, prompt: &[u32]) -> Result<Vec<(u32, f32)>> {
+    let mut out = Vec::new();
+    let root = llama.start()?;
+    let first = llama.forward(&[(root, prompt.to_vec())]).await?[0].token;
+    let mut seqs = vec![llama.fork(root)?, llama.fork(root)?, llama.fork(root)?];
+    let mut next: Vec<u32> = vec![first, first + 1, first + 2];
+    for step in 0..24 {
+        let batch: Vec<_> = seqs.iter().zip(&next).map(|(seq, token)| (*seq, vec![*token])).collect();
+        let outputs = llama.forward(&batch).await?;
+        out.extend(outputs.iter().map(|output| (output.token, output.logprob)));
+        next = outputs.iter().map(|output| output.token).collect();
+        match step {
+            5 => next[1] = next[1].wrapping_add(1) % 100,
+            9 => seqs.push(llama.fork(seqs[0])?),
+            13 => llama.free(seqs.remove(0)),
+            17 => out.extend(llama.forward(&[(seqs[1], prompt.to_vec())]).await?.iter().map(|o| (o.token, o.logprob))),
+            _ => {}
+        }
+        match step {
+            9 => next.push(next[0]),
+            13 => drop(next.remove(0)),
+            _ => {}
+        }
+    }
+    let free = llama.free_tokens();
+    seqs.iter().chain([&root]).for_each(|seq| llama.free(*seq));
+    assert!(llama.free_tokens() > free, "all pages came back");
+    out.push((llama.free_tokens() as u32, 0.0));
+    Ok(out)
+}
+
+#[test]
+fn looking_ahead_changes_no_output() {
+    let golden = Golden::read("tiny_llama/tied");
+    let weights = weights::open(&golden.folder, None).expect("the folder opens");
+    let run = |look_ahead| {
+        let mut llama = load(&*weights, LlamaOptions { look_ahead: Some(look_ahead), ..Default::default() });
+        let text = block_on(greedy(&mut llama, &golden.tokens, golden.greedy.len())).expect("greedy");
+        assert_eq!(text, golden.greedy, "greedy tokens, ahead {look_ahead}");
+        block_on(zigzag(&mut llama, &golden.tokens)).expect("zigzag")
+    };
+    assert_eq!(run(true), run(false));
+}
+
 #[test]
 fn torch_shards_with_a_peft_adapter() {
     let golden = Golden::read("tiny_peft");

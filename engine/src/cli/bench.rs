@@ -63,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     anyhow::ensure!(args.steps > 0, "--steps: at least 1");
     let geometry = Geometry { layers: args.layers.unwrap_or(args.geometry.layers), ..args.geometry };
-    let deepest = 2048 + args.steps + bench::WARM_UP;
+    let deepest = 2048 + args.steps + bench::WARM_UP + 2;
     anyhow::ensure!(
         geometry.context_length >= deepest || !args.workloads.iter().any(|workload| workload == "decode-2048"),
         "--workloads decode-2048 needs {deepest} tokens of context; {} has {}",

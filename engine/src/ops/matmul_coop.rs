@@ -1,7 +1,10 @@
 //! `shaders/matmul_coop.wgsl` and `shaders/matmul_coop_few.wgsl`: matrix products on cooperative matrices.
 
 use super::{Matrix, Tiles, matrix::format_name};
-use crate::gpu::{Gpu, Recording, Tensor, params};
+use crate::{
+    gpu::{Gpu, Recording, Tensor, params},
+    weights::DType,
+};
 
 /// Most tokens of a tile: up to here `matmul_coop_few` reads the weights once for all.
 const FEW: usize = 16;
@@ -37,7 +40,8 @@ pub fn matmul_coop(
     assert!(coop_rows(tokens) <= x.rows && rows <= y.rows, "matmul_coop: {tokens} tokens, x {}, y {}", x.rows, y.rows);
     for part in &matrix.parts {
         let buffers = [&part.w, &part.s, &x.buffer, &y.buffer];
-        let defines = [format_name(part.dtype), "COOP"];
+        let mut defines = vec![format_name(part.dtype), "COOP"];
+        defines.extend((part.dtype == DType::F16).then_some("RAW"));
         let (cols8, rows) = (matrix.cols as u32 / 8, part.rows as u32);
         let (y_stride, y_offset, flags) = (y.stride as u32, part.first_row as u32, u32::from(add));
         if tokens <= FEW {

@@ -85,8 +85,7 @@ impl Llama {
     /// Starts the step after one that is still under way, in the belief that the caller goes on with the most likely tokens: the GPU
     /// then need not wait for the CPU. The sequences must have gone on together before.
     pub(super) fn look_ahead(&mut self, sequences: &[SeqId]) {
-        // A software device would compute in vain for seconds where the belief is wrong.
-        if self.sampler.is_some() || self.gpu.facts().software || !self.looks_ahead || self.streak != sequences {
+        if self.sampler.is_some() || !self.looks_ahead || self.streak != sequences {
             self.streak = sequences.to_vec();
             return;
         }

@@ -72,9 +72,9 @@ impl Llama {
     /// Logits of the next token after `tokens` in a new sequence, at every position: for tests and tools.
     pub async fn all_logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         // The next step would overwrite the logits.
-        self.looks_ahead = false;
+        let looks_ahead = std::mem::take(&mut self.looks_ahead);
         let logits = self.logits_of_each(tokens).await;
-        self.looks_ahead = true;
+        self.looks_ahead = looks_ahead;
         logits
     }
 

@@ -47,11 +47,14 @@ pub struct LlamaOptions {
     /// Normalise inside the products of a decoding step: fewer launches, more arithmetic. None: on a GPU, where a launch costs more
     /// than the arithmetic, and not on a software device, where it is the other way round.
     pub fuse_norm: Option<bool>,
+    /// Queue the next step before the last is read, in the belief that the most likely tokens are taken. None: on a GPU, and not on a
+    /// software device, which would compute in vain where the belief is wrong.
+    pub look_ahead: Option<bool>,
 }
 
 impl Default for LlamaOptions {
     fn default() -> Self {
-        Self { kv_tokens: None, max_rows: None, kv_f32: false, fuse_norm: None }
+        Self { kv_tokens: None, max_rows: None, kv_f32: false, fuse_norm: None, look_ahead: None }
     }
 }
 
@@ -162,7 +165,7 @@ impl Llama {
             scratch,
             decode: HashMap::new(),
             ahead: None,
-            looks_ahead: true,
+            looks_ahead: options.look_ahead.unwrap_or(!gpu.facts().software),
             streak: Vec::new(),
             watch: Vec::new(),
             sampler: None,
