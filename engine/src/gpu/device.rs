@@ -197,16 +197,6 @@ impl Gpu {
         self.inner.queue.write_buffer(buffer.raw(), offset, bytes);
     }
 
-    /// Copies all of a buffer into another, several times over: what a measurement of the memory's speed does.
-    pub fn copy(&self, from: &Buffer, to: &Buffer, times: u32) {
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("copy") };
-        let mut encoder = self.inner.device.create_command_encoder(&descriptor);
-        for _ in 0..times {
-            encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, from.bytes().min(to.bytes()));
-        }
-        self.inner.queue.submit([encoder.finish()]);
-    }
-
     /// Copies a range within each of the buffers, after all submitted work.
     pub fn copy_within<'a>(&self, buffers: impl Iterator<Item = &'a Buffer>, from: u64, to: u64, bytes: u64) {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("copy") };

@@ -1,7 +1,10 @@
 //! Every kernel against its twin on random shapes. The same cases run as tests (natively, in a page, in a worker) and, a few of
 //! them, when a device is opened: a GPU that computes wrongly is refused instead of writing gibberish.
 
+mod copy;
 pub mod encoder;
+
+pub use copy::copy;
 
 use crate::{
     Result,
@@ -116,6 +119,7 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     attention(gpu, seed).await?;
     attention_decode(gpu, seed).await?;
     token_statistics(gpu, seed).await?;
+    copy(gpu, seed).await?;
     encoder::all(gpu, seed).await
 }
 
