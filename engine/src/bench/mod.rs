@@ -9,6 +9,8 @@ pub use model::{Geometry, RandomLlama};
 pub use report::{KernelRow, Report, Row};
 pub use spec::{Order, Spec, format_named};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Error, Result,
     generator::{
@@ -34,7 +36,7 @@ pub const WORKLOADS: [(&str, &str); 5] = [
 const WARM_UP: usize = 4;
 
 /// What is going on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// In words.
     pub what: String,

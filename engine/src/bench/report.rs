@@ -118,66 +118,101 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// As Markdown.
-    pub fn markdown(&self) -> String {
+    /// Device, copy bandwidth, memory and load time in a line.
+    pub fn summary(&self) -> String {
         let gb = |bytes: u64| bytes as f64 / 1e9;
-        let mut out = format!(
-            "{} on {} ({}{}{}); copy {:.0} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s\n\n",
+        format!(
+            "{} on {} ({}{}{}); copy {} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s",
             self.model,
             if self.device.name.is_empty() { "an unnamed device" } else { &self.device.name },
             self.device.backend,
             if self.device.subgroups { ", subgroups" } else { "" },
             if self.device.f16 { ", f16" } else { "" },
-            self.copy_gb_per_sec,
+            significant(self.copy_gb_per_sec),
             gb(self.tensor_bytes),
             gb(self.model_bytes),
             gb(self.bytes_after),
             self.load_secs
-        );
-        out += "| workload | tok/s | GB/s | of copy | launches a token | GPU ms a token | launches a pass | ms a pass | GPU ms a pass | GPU of wall |\n";
-        out += "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
-        for row in &self.rows {
-            let passes = row.passes as f64;
-            let _ = writeln!(
-                out,
-                "| {} | {:.1} | {} | {} | {:.1} | {} | {:.0} | {:.2} | {} | {} |",
-                row.workload,
-                row.tokens_per_sec,
-                known(row.gb_per_sec, |rate| format!("{rate:.0}")),
-                known(row.of_copy, percent),
-                row.launches_per_token,
-                known(row.gpu_ms_per_token, |ms| format!("{ms:.3}")),
-                row.launches,
-                row.secs * 1e3 / passes,
-                known(row.gpu_secs, |secs| format!("{:.2}", secs * 1e3 / passes)),
-                known(row.gpu_of_wall, percent),
-            );
-        }
+        )
+    }
+
+    /// As Markdown.
+    pub fn markdown(&self) -> String {
+        let mut out = format!("{}\n\n", self.summary());
+        table(&mut out, &Row::COLUMNS, self.rows.iter().map(Row::cells));
         if !self.kernels.is_empty() {
-            out += "\n| workload | kernel | launches a pass | µs a pass | µs a launch |\n| --- | --- | --- | --- | --- |\n";
-            for row in &self.kernels {
-                let _ = writeln!(
-                    out,
-                    "| {} | {} | {:.0} | {:.0} | {:.1} |",
-                    row.workload,
-                    row.kernel,
-                    row.launches,
-                    row.micros,
-                    row.micros / row.launches
-                );
-            }
+            out.push('\n');
+            table(&mut out, &KernelRow::COLUMNS, self.kernels.iter().map(KernelRow::cells));
         }
         out
     }
 }
 
+fn table<const N: usize>(out: &mut String, columns: &[&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let _ = writeln!(out, "| {} |\n|{}", columns.join(" | "), " --- |".repeat(N));
+    for row in rows {
+        let _ = writeln!(out, "| {} |", row.join(" | "));
+    }
+}
+
+impl Row {
+    /// What [`Row::cells`] holds.
+    pub const COLUMNS: [&str; 10] = [
+        "workload",
+        "tok/s",
+        "GB/s",
+        "of copy",
+        "launches a token",
+        "GPU ms a token",
+        "launches a pass",
+        "ms a pass",
+        "GPU ms a pass",
+        "GPU of wall",
+    ];
+
+    /// The row as people read it.
+    pub fn cells(&self) -> [String; 10] {
+        let passes = self.passes as f64;
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        [
+            self.workload.clone(),
+            format!("{:.1}", self.tokens_per_sec),
+            known(self.gb_per_sec, significant),
+            known(self.of_copy, percent),
+            format!("{:.1}", self.launches_per_token),
+            known(self.gpu_ms_per_token, |ms| format!("{ms:.3}")),
+            format!("{:.0}", self.launches),
+            format!("{:.2}", self.secs * 1e3 / passes),
+            known(self.gpu_secs, |secs| format!("{:.2}", secs * 1e3 / passes)),
+            known(self.gpu_of_wall, percent),
+        ]
+    }
+}
+
+impl KernelRow {
+    /// What [`KernelRow::cells`] holds.
+    pub const COLUMNS: [&str; 5] = ["workload", "kernel", "launches a pass", "µs a pass", "µs a launch"];
+
+    /// The row as people read it.
+    pub fn cells(&self) -> [String; 5] {
+        [
+            self.workload.clone(),
+            self.kernel.clone(),
+            format!("{:.0}", self.launches),
+            format!("{:.0}", self.micros),
+            format!("{:.1}", self.micros / self.launches),
+        ]
+    }
+}
+
+/// Hundreds of GB/s need no fraction, and a software device's few have nothing else.
+fn significant(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.2}") } else { format!("{rate:.0}") }
+}
+
 /// A value that a device may not tell.
 fn known(value: Option<f64>, show: impl FnOnce(f64) -> String) -> String {
     value.map_or_else(|| "–".into(), show)
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
 }
 
 #[cfg(test)]

@@ -56,9 +56,9 @@ const MOST_LAYERS: usize = 256;
 
 impl Order {
     /// Reads an address's query, `geometry=tiny&type=q4_0,f16&workloads=decode&steps=8&layers=2&kernels=1`, as it is after
-    /// percent-decoding. What it does not name stays the default, and names that mean nothing here are passed over.
-    pub fn from_query(query: &str) -> Result<Self> {
-        let mut order = Self::default();
+    /// percent-decoding. What it does not name stays, and names that mean nothing here are passed over.
+    pub fn with_query(self, query: &str) -> Result<Self> {
+        let mut order = self;
         for part in query.trim_start_matches('?').split('&') {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let number =
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_query_says_what_to_run() {
         let query = "?bench&geometry=tiny&type=q4_0,f16&workloads=decode,prefill&steps=8&layers=1&kernels=1&run=1";
-        let order = Order::from_query(query).unwrap();
+        let order = Order::default().with_query(query).unwrap();
         assert_eq!((order.geometry.as_str(), order.layers, order.steps, order.kernels), ("tiny", Some(1), 8, true));
         assert_eq!((order.types.join(" "), order.workloads.join(" ")), ("q4_0 f16".into(), "decode prefill".into()));
         let specs = order.specs().unwrap();
@@ -169,9 +169,9 @@ mod tests {
     #[test]
     fn what_a_query_leaves_out_is_the_default() {
         for query in ["", "?", "?bench", "bench&other=1"] {
-            assert_eq!(Order::from_query(query).unwrap(), Order::default(), "{query}");
+            assert_eq!(Order::default().with_query(query).unwrap(), Order::default(), "{query}");
         }
-        assert!(!Order::from_query("kernels=0").unwrap().kernels);
+        assert!(!Order::default().with_query("kernels=0").unwrap().kernels);
         assert_eq!(Order::default().specs().unwrap().len(), 1, "the default can be run");
     }
 
@@ -192,12 +192,12 @@ mod tests {
             ("layers=1000000", "setting layers"),
         ] {
             // A number may be more than a 32-bit machine counts to: then it is refused as it is read.
-            let specs = Order::from_query(query).and_then(|order| order.specs());
+            let specs = Order::default().with_query(query).and_then(|order| order.specs());
             let message = message(specs);
             assert!(message.contains(expected) || message.contains("not a number"), "{query}: {message}");
         }
         for query in ["steps=x", "steps=-1", "layers=", "layers=1.5"] {
-            assert!(message(Order::from_query(query)).contains("not a number"), "{query}");
+            assert!(message(Order::default().with_query(query)).contains("not a number"), "{query}");
         }
     }
 }

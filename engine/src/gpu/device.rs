@@ -281,7 +281,7 @@ impl Gpu {
         self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
     }
 
-    /// Drops the device as a driver crash would, for testing recovery.
+    /// Ends the device and gives its memory back at once; to whoever still uses it, it is lost as by a driver crash.
     pub fn destroy(&self) {
         self.inner.device.destroy();
     }
