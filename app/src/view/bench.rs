@@ -64,7 +64,7 @@ fn Form(client: Client) -> impl IntoView {
     // One device for everything: an answer under way would be measured too.
     let blocked = move || !matches!(client.gpu.get(), Gpu::Found(_)) || client.is_busy();
     view! {
-        <form class="bench-form" on:submit=move |event| { event.prevent_default(); if !blocked() { client.measure(); } }>
+        <form class="bench-form" novalidate on:submit=move |event| { event.prevent_default(); if !blocked() { client.measure(); } }>
             <fieldset disabled=running>
                 <legend>"Model"</legend>
                 <div class="bench-row">
@@ -89,7 +89,7 @@ fn Form(client: Client) -> impl IntoView {
                     </label>
                     <label>"Tokens to write "
                         <input
-                            type="number" min="1" max="1000" data-testid="bench-steps"
+                            type="number" min="1" data-testid="bench-steps"
                             prop:value=move || order.with(|o| o.steps.to_string())
                             on:change=move |event| order.update(|o| o.steps = event_target_value(&event).parse().unwrap_or(0))
                         />
