@@ -18,7 +18,7 @@ use crate::{
         llama::{Llama, LlamaOptions, LoadProgress},
     },
     gpu::{Facts, Gpu, Grain, Recording},
-    ops,
+    ops::{self, MAX_VEC_TOKENS},
     platform::now_ms,
     weights::Weights,
 };
@@ -135,14 +135,17 @@ async fn timed<T>(gpu: &Gpu, work: impl AsyncFnOnce() -> Result<T>) -> Result<(T
     Ok((done, Clocks { secs, gpu_secs }))
 }
 
-fn tokens(count: usize, seed: usize) -> Vec<u32> {
-    (0..count).map(|i| ((i * 37 + seed * 101) % 30_000 + 100) as u32).collect()
+/// Tokens that are not special, of as many kinds as the vocabulary has.
+fn tokens(llama: &Llama, count: usize, seed: usize) -> Vec<u32> {
+    let kinds = (llama.config().vocabulary - 100).min(30_000);
+    (0..count).map(|i| ((i * 37 + seed * 101) % kinds + 100) as u32).collect()
 }
 
 /// `count` forks of a prefix.
 async fn forks(llama: &mut Llama, count: usize, prefix: usize) -> Result<(SeqId, Vec<SeqId>)> {
     let root = llama.start()?;
-    llama.forward(&[(root, tokens(prefix, 0))]).await?;
+    let prompt = tokens(llama, prefix, 0);
+    llama.forward(&[(root, prompt)]).await?;
     let forks = (0..count).map(|_| llama.fork(root)).collect::<Result<_>>()?;
     Ok((root, forks))
 }
@@ -171,7 +174,8 @@ async fn measured(
 
 async fn decode(llama: &mut Llama, spec: &Spec, name: &str, count: usize, context: usize) -> Result<Row> {
     let (root, seqs) = forks(llama, count, context).await?;
-    let next = steps(llama, &seqs, tokens(count, 1), WARM_UP).await?;
+    let first = tokens(llama, count, 1);
+    let next = steps(llama, &seqs, first, WARM_UP).await?;
     let row = measured(llama, (name, count * spec.steps, spec.steps), async |llama| {
         steps(llama, &seqs, next, spec.steps).await.map(drop)
     })
@@ -181,10 +185,16 @@ async fn decode(llama: &mut Llama, spec: &Spec, name: &str, count: usize, contex
 }
 
 async fn prefill(llama: &mut Llama, name: &str) -> Result<Row> {
+    // Compiling the kernels is no part of it.
+    let (seq, few) = (llama.start()?, tokens(llama, 2 * MAX_VEC_TOKENS, 0));
+    llama.forward(&[(seq, few)]).await?;
+    llama.free(seq);
+    // A software device takes its time for one.
+    let tries = if llama.gpu().facts().software { 1 } else { 3 };
     let mut best = Row { secs: f64::INFINITY, ..Row::default() };
-    for _ in 0..3 {
+    for _ in 0..tries {
         let seqs: Vec<SeqId> = (0..10).map(|_| llama.start()).collect::<Result<_>>()?;
-        let batch: Vec<_> = seqs.iter().enumerate().map(|(i, seq)| (*seq, tokens(256, i))).collect();
+        let batch: Vec<_> = seqs.iter().enumerate().map(|(i, seq)| (*seq, tokens(llama, 256, i))).collect();
         let row = measured(llama, (name, 2560, 1), async |llama| llama.forward(&batch).await.map(drop)).await?;
         seqs.iter().for_each(|seq| llama.free(*seq));
         if row.secs < best.secs {
@@ -196,7 +206,7 @@ async fn prefill(llama: &mut Llama, name: &str) -> Result<Row> {
 
 async fn short_form(llama: &mut Llama, name: &str) -> Result<Row> {
     const NEW: usize = 100;
-    // Compiling the kernels is no part of it.
+    // As for prefill.
     question(llama, WARM_UP).await?;
     measured(llama, (name, 10 * NEW, NEW), async |llama| question(llama, NEW).await).await
 }
@@ -204,7 +214,7 @@ async fn short_form(llama: &mut Llama, name: &str) -> Result<Row> {
 /// Ten passages after a prompt, `new` tokens each.
 async fn question(llama: &mut Llama, new: usize) -> Result<()> {
     let (root, seqs) = forks(llama, 10, 50).await?;
-    let batch: Vec<_> = seqs.iter().enumerate().map(|(i, seq)| (*seq, tokens(150, i))).collect();
+    let batch: Vec<_> = seqs.iter().enumerate().map(|(i, seq)| (*seq, tokens(llama, 150, i))).collect();
     let first = llama.forward(&batch).await?.into_iter().map(|output| output.token).collect();
     steps(llama, &seqs, first, new - 1).await?;
     seqs.iter().chain([&root]).for_each(|seq| llama.free(*seq));
@@ -221,14 +231,16 @@ async fn kernels(gpu: &Gpu, llama: &mut Llama, spec: &Spec) -> Result<Vec<Kernel
         const STEPS: usize = 4;
         let (root, seqs) = forks(llama, count, 256).await?;
         let Some(timer) = gpu.start_timing(Grain::Kernel) else { return Ok(Vec::new()) };
-        steps(llama, &seqs, tokens(count, 1), STEPS).await?;
+        let first = tokens(llama, count, 1);
+        steps(llama, &seqs, first, STEPS).await?;
         rows.extend(KernelRow::list(name, STEPS, timer.kernels().await?));
         seqs.iter().chain([&root]).for_each(|seq| llama.free(*seq));
     }
     if spec.workloads.iter().any(|w| w == "prefill") {
         let seq = llama.start()?;
         let Some(timer) = gpu.start_timing(Grain::Kernel) else { return Ok(Vec::new()) };
-        llama.forward(&[(seq, tokens(1024, 0))]).await?;
+        let prompt = tokens(llama, 1024, 0);
+        llama.forward(&[(seq, prompt)]).await?;
         rows.extend(KernelRow::list("prefill", 1, timer.kernels().await?));
         llama.free(seq);
     }

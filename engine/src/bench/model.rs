@@ -50,10 +50,10 @@ impl Geometry {
         name: "tiny",
         layers: 2,
         hidden: 256,
-        feed_forward: 512,
+        feed_forward: 256,
         heads: 4,
-        kv_heads: 2,
-        vocabulary: 32_000,
+        kv_heads: 1,
+        vocabulary: 4096,
         context_length: 4096,
     };
 
