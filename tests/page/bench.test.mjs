@@ -165,7 +165,7 @@ test("too little GPU memory is told, and the next run begins afresh", async () =
   await page.goto(`${server.url}?bench&geometry=tiny&layers=1&workloads=decode&steps=2&run=1`);
   assert.equal(await ended(page), "failed");
   const failure = await page.getByTestId("bench-failure").innerText();
-  assert.match(failure, /does not fit[\s\S]*no room for a test/);
+  assert.match(failure, /does not fit[\s\S]*out of GPU memory/);
   await page.getByTestId("bench-run").click();
   await page.getByTestId("bench-failure").waitFor({ state: "detached" });
   assert.equal(await ended(page), "done");
