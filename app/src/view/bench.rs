@@ -131,14 +131,17 @@ fn Form(client: Client) -> impl IntoView {
     }
 }
 
-/// A box to tick; `set` puts the names that stay ticked into their order.
+/// Keeps, of all names that a list of the order may hold, those that pass, in their own order.
+type Keep = fn(&mut Order, &dyn Fn(&str) -> bool);
+
+/// A box to tick.
 fn choice(
     kind: &'static str,
     name: &'static str,
     label: String,
     order: RwSignal<Order>,
     of: fn(&Order) -> &Vec<String>,
-    set: fn(&mut Order, &dyn Fn(&str) -> bool),
+    set: Keep,
 ) -> impl IntoView {
     let ticked = move || order.with(|o| of(o).iter().any(|other| other == name));
     view! {
