@@ -2,8 +2,8 @@
 // into the paged KV cache, and causal grouped-query attention over the past.
 // A workgroup computes one head of one row over 64 positions, so that a long past keeps as many workgroups busy as it has pieces;
 // `attention_merge` puts the pieces together. The new key and value are taken from the projection, not from the cache, so
-// no launch has to write them before. A head is read 8 dimensions an invocation: 16 bytes of f16.
-#import reduce
+// no launch has to write them before. A head is read 8 dimensions an invocation: 16 bytes of f16, and with a head of 128 all
+// keys and values of the 64 positions are under way at once, since waiting for memory is most of what this kernel does.
 
 struct Params {
     heads: u32,
@@ -36,7 +36,7 @@ struct Row {
 @group(0) @binding(5) var<storage, read_write> keys: array<vec4<u32>>;  // (slots, kv_heads, head_dim / 8): eight f16
 @group(0) @binding(6) var<storage, read_write> values: array<vec4<u32>>; // same
 #endif
-@group(0) @binding(7) var<storage, read_write> pieces: array<vec4<f32>>; // (rows, heads, splits): maximum and sum, then Σ w · v
+@group(0) @binding(7) var<storage, read_write> pieces: array<f32>;       // (rows, heads, splits): maximum, sum, 0, 0, then Σ w · v
 
 // Eight dimensions of a head.
 struct Eight {
@@ -45,12 +45,12 @@ struct Eight {
 }
 
 const SPAN: u32 = 64u;
-const AHEAD: u32 = 8u;
+const THREADS: u32 = 256u;
 const LOWEST: f32 = -1e30;
-var<workgroup> products: array<f32, 64u * 33u>;  // (position, lane), a row's pitch odd so that sums meet no bank conflict
-var<workgroup> weights: array<f32, 64>;
-var<workgroup> slots: array<u32, 64>;
-var<workgroup> parts: array<Eight, 64>;
+// Products (position, lane), a row's pitch odd so that sums meet no bank conflict; then sums (dimension of eight, invocation).
+var<workgroup> scratch: array<f32, 64u * 33u>;
+var<workgroup> scores: array<vec4<f32>, 16>;
+var<workgroup> weights: array<vec4<f32>, 16>;
 
 #ifdef KV_F32
 fn stored(v: Eight) -> Eight {
@@ -89,20 +89,14 @@ fn turned(at: u32, dim: u32, position: u32) -> Eight {
     );
 }
 
+fn slot_of(row: Row, position: u32) -> u32 {
+    return pages[row.sequence * params.max_pages + position / params.page_size] * params.page_size
+        + position % params.page_size;
+}
+
 // Workgroup (row, head, piece of the past).
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-#ifdef SUBGROUPS
-    @builtin(subgroup_invocation_id) lane: u32,
-    @builtin(subgroup_size) lanes: u32,
-#endif
-) {
-#ifndef SUBGROUPS
-    let lane = 0u;
-    let lanes = 1u;
-#endif
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = rows[group.x];
     let head = group.y;
     let first = group.z * SPAN;
@@ -113,96 +107,119 @@ fn main(
     let eights = params.head_dim / 8u;
     let shared_by = params.heads / params.kv_heads;
     let kv_head = head / shared_by;
-    // `eights` invocations share a position; some are idle where 64 is no multiple of that.
-    let groups = 64u / eights;
+    // `eights` invocations share a position; some are idle where 256 is no multiple of that.
+    let groups = THREADS / eights;
     let part = local % eights;
     let turn_of = local / eights;
     let is_active = turn_of < groups;
+    let at_kv = kv_head * eights + part;
+    let kv_stride = params.kv_heads * eights;
+    // The own position is read too, and thrown away.
+#for j in 0..4
+    let at$j = turn_of + $ju * groups;
+    let from$j = slot_of(row, first + min(at$j, here - 1u)) * kv_stride + at_kv;
+    let key$j = keys[from$j];
+    let value$j = values[from$j];
+#end
     let base = group.x * (params.qkv_stride / 4u) + part * 2u;
     var query = turned(base + head * eights * 2u, part * 8u, row.position);
     query.a *= params.scale;
     query.b *= params.scale;
-    if local < here {
-        let position = first + local;
-        let page = pages[row.sequence * params.max_pages + position / params.page_size];
-        slots[local] = page * params.page_size + position % params.page_size;
-    }
-    workgroupBarrier();
-
     let own = row.position - first;
+    let owns = is_active && own < SPAN && own % groups == turn_of;
     if is_active {
-        // Several loads under way at once: one after the other, each would wait for memory. The own position's are thrown away.
-        for (var i = turn_of; i < here; i += groups * AHEAD) {
-            var ahead: array<Eight, AHEAD>;
-            for (var j = 0u; j < AHEAD; j++) {
-                ahead[j] = loaded(keys[(slots[min(i + j * groups, here - 1u)] * params.kv_heads + kv_head) * eights + part]);
-            }
-            for (var j = 0u; j < AHEAD; j++) {
-                if i + j * groups < here {
-                    products[(i + j * groups) * 33u + part] = dot(query.a, ahead[j].a) + dot(query.b, ahead[j].b);
-                }
-            }
+#for j in 0..4
+        if at$j < here {
+            let key = loaded(key$j);
+            scratch[at$j * 33u + part] = dot(query.a, key.a) + dot(query.b, key.b);
         }
-        if own < SPAN && own % groups == turn_of {
-            let fresh = stored(turned(base + (params.heads + kv_head) * eights * 2u, part * 8u, row.position));
-            let key = loaded(fresh);
-            if head % shared_by == 0u {
-                keys[(row.slot * params.kv_heads + kv_head) * eights + part] = fresh;
-            }
-            products[own * 33u + part] = dot(query.a, key.a) + dot(query.b, key.b);
+#end
+        for (var i = turn_of + 4u * groups; i < here; i += groups) {
+            let key = loaded(keys[slot_of(row, first + i) * kv_stride + at_kv]);
+            scratch[i * 33u + part] = dot(query.a, key.a) + dot(query.b, key.b);
         }
+    }
+    if owns {
+        let fresh = stored(turned(base + (params.heads + kv_head) * eights * 2u, part * 8u, row.position));
+        let key = loaded(fresh);
+        if head % shared_by == 0u {
+            keys[(row.slot * params.kv_heads + kv_head) * eights + part] = fresh;
+        }
+        scratch[own * 33u + part] = dot(query.a, key.a) + dot(query.b, key.b);
     }
     workgroupBarrier();
     var score = LOWEST;
-    if local < here {
-        score = 0.0;
-        for (var i = 0u; i < eights; i++) {
-            score += products[local * 33u + i];
+    if local < SPAN {
+        if local < here {
+            score = 0.0;
+            for (var i = 0u; i < eights; i++) {
+                score += scratch[local * 33u + i];
+            }
         }
+        scores[local / 4u][local % 4u] = score;
     }
-    let highest = reduce_max(score, local, lane, lanes);
-    let weight = select(0.0, exp(score - highest), local < here);
-    weights[local] = weight;
-    let sum = reduce_sum(weight, local, lane, lanes);
+    workgroupBarrier();
+    var four = scores[0];
+    for (var i = 1u; i < 16u; i++) {
+        four = max(four, scores[i]);
+    }
+    let highest = max(max(four.x, four.y), max(four.z, four.w));
+    if local < SPAN {
+        weights[local / 4u][local % 4u] = select(0.0, exp(score - highest), local < here);
+    }
+    workgroupBarrier();
 
     var out = Eight(vec4<f32>(0.0), vec4<f32>(0.0));
     if is_active {
-        for (var i = turn_of; i < here; i += groups * AHEAD) {
-            var ahead: array<Eight, AHEAD>;
-            for (var j = 0u; j < AHEAD; j++) {
-                ahead[j] = loaded(values[(slots[min(i + j * groups, here - 1u)] * params.kv_heads + kv_head) * eights + part]);
-            }
-            for (var j = 0u; j < AHEAD; j++) {
-                let at = i + j * groups;
-                if at < here && at != own {
-                    out.a += weights[at] * ahead[j].a;
-                    out.b += weights[at] * ahead[j].b;
-                }
-            }
+#for j in 0..4
+        if at$j < here && at$j != own {
+            let value = loaded(value$j);
+            let weight = weights[at$j / 4u][at$j % 4u];
+            out.a += weight * value.a;
+            out.b += weight * value.b;
         }
-        if own < SPAN && own % groups == turn_of {
-            let at = base + (params.heads + params.kv_heads + kv_head) * eights * 2u;
-            let fresh = stored(Eight(qkv[at], qkv[at + 1u]));
-            let value = loaded(fresh);
-            if head % shared_by == 0u {
-                values[(row.slot * params.kv_heads + kv_head) * eights + part] = fresh;
+#end
+        for (var i = turn_of + 4u * groups; i < here; i += groups) {
+            if i != own {
+                let value = loaded(values[slot_of(row, first + i) * kv_stride + at_kv]);
+                let weight = weights[i / 4u][i % 4u];
+                out.a += weight * value.a;
+                out.b += weight * value.b;
             }
-            out.a += weights[own] * value.a;
-            out.b += weights[own] * value.b;
         }
     }
-    parts[local] = out;
-    workgroupBarrier();
-    let piece = ((group.x * params.heads + head) * params.splits + group.z) * (eights * 2u + 1u);
-    if local < eights {
-        for (var i = 1u; i < groups; i++) {
-            out.a += parts[local + i * eights].a;
-            out.b += parts[local + i * eights].b;
+    if owns {
+        let at = base + (params.heads + params.kv_heads + kv_head) * eights * 2u;
+        let fresh = stored(Eight(qkv[at], qkv[at + 1u]));
+        let value = loaded(fresh);
+        if head % shared_by == 0u {
+            values[(row.slot * params.kv_heads + kv_head) * eights + part] = fresh;
         }
-        pieces[piece + 1u + local * 2u] = out.a;
-        pieces[piece + 2u + local * 2u] = out.b;
+        let weight = weights[own / 4u][own % 4u];
+        out.a += weight * value.a;
+        out.b += weight * value.b;
+    }
+    for (var d = 0u; d < 4u; d++) {
+        scratch[d * THREADS + local] = out.a[d];
+        scratch[(d + 4u) * THREADS + local] = out.b[d];
+    }
+    workgroupBarrier();
+    let piece = ((group.x * params.heads + head) * params.splits + group.z) * (params.head_dim + 4u);
+    if local < params.head_dim {
+        let lane = local % eights;
+        let d = local / eights;
+        var sum = 0.0;
+        for (var i = 0u; i < groups; i++) {
+            sum += scratch[d * THREADS + i * eights + lane];
+        }
+        pieces[piece + 4u + lane * 8u + d] = sum;
     }
     if local == 0u {
-        pieces[piece] = vec4<f32>(highest, sum, 0.0, 0.0);
+        var sums = weights[0];
+        for (var i = 1u; i < 16u; i++) {
+            sums += weights[i];
+        }
+        pieces[piece] = highest;
+        pieces[piece + 1u] = sums.x + sums.y + sums.z + sums.w;
     }
 }

@@ -1,10 +1,12 @@
 // Puts the pieces of `attention_decode` together: each is Σ w · v with its own maximum and sum of weights.
+// QUANT: writes the result as integers too, for the product that comes next; heads are then whole blocks of 32.
 
 struct Params {
     heads: u32,
     head_dim: u32,  // a multiple of 8, at most 256
     splits: u32,    // pieces that a row has room for
     y_stride: u32,
+    z_blocks: u32,  // blocks of a row of z
 }
 
 struct Row {
@@ -18,6 +20,14 @@ struct Row {
 @group(0) @binding(1) var<storage, read> rows: array<Row>;           // (rows)
 @group(0) @binding(2) var<storage, read> pieces: array<vec4<f32>>;   // (rows, heads, splits): maximum and sum, then Σ w · v
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (rows, y_stride / 4)
+#ifdef QUANT
+@group(0) @binding(4) var<storage, read_write> z: array<u32>;        // (rows, 5, z_blocks, 4)
+
+var<workgroup> q16_values: array<f32, 256>;
+var<workgroup> q16_raw: array<f32, 256>;
+
+#import q16
+#endif
 
 const SPAN: u32 = 64u;
 
@@ -26,22 +36,36 @@ const SPAN: u32 = 64u;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let count = rows[group.x].position / SPAN + 1u;
     let fours = params.head_dim / 4u;
-    if local >= fours {
-        return;
-    }
     let pitch = fours + 1u;
     let base = (group.x * params.heads + group.y) * params.splits * pitch;
     var highest = pieces[base].x;
     for (var i = 1u; i < count; i++) {
         highest = max(highest, pieces[base + i * pitch].x);
     }
-    var sum = 0.0;
-    var out = vec4<f32>(0.0);
-    for (var i = 0u; i < count; i++) {
-        let head = pieces[base + i * pitch];
-        let weight = exp(head.x - highest);
-        sum += weight * head.y;
-        out += weight * pieces[base + i * pitch + 1u + local];
+    if local < fours {
+        var sum = 0.0;
+        var out = vec4<f32>(0.0);
+        for (var i = 0u; i < count; i++) {
+            let head = pieces[base + i * pitch];
+            let weight = exp(head.x - highest);
+            sum += weight * head.y;
+            out += weight * pieces[base + i * pitch + 1u + local];
+        }
+        out /= sum;
+        y[group.x * (params.y_stride / 4u) + group.y * fours + local] = out;
+#ifdef QUANT
+        for (var d = 0u; d < 4u; d++) {
+            q16_values[local * 4u + d] = out[d];
+            q16_raw[local * 4u + d] = 0.0;
+        }
+#endif
     }
-    y[group.x * (params.y_stride / 4u) + group.y * fours + local] = out / sum;
+#ifdef QUANT
+    workgroupBarrier();
+    let blocks = params.head_dim / 32u;
+    if local < blocks * 8u {
+        let block = group.y * blocks + local / 8u;
+        write16(local / 8u * 32u, local % 8u, (group.x * 5u * params.z_blocks + block) * 4u, params.z_blocks * 4u);
+    }
+#endif
 }

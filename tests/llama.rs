@@ -51,7 +51,7 @@ fn check_model(folder: &str) {
     for (max_rows, kv_f32, fuse, tolerance) in
         [(256, true, false, 3e-4), (256, true, true, 3e-4), (7, true, true, 3e-4), (256, false, false, 3e-3)]
     {
-        let options = LlamaOptions { max_rows, kv_f32, fuse_norm: Some(fuse), ..Default::default() };
+        let options = LlamaOptions { max_rows: Some(max_rows), kv_f32, fuse_norm: Some(fuse), ..Default::default() };
         let mut llama = load(&*weights, options);
         let vocabulary = llama.config().vocabulary;
         let expected = golden.logits(vocabulary);

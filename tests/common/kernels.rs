@@ -42,7 +42,7 @@ macro_rules! both {
 }
 
 both!(kernels_with_all_the_device_offers, run(Options::default()));
-both!(kernels_without_subgroups, run(Options { subgroups: false, f16: true }));
-both!(kernels_without_f16, run(Options { subgroups: true, f16: false }));
-both!(kernels_with_neither, run(Options { subgroups: false, f16: false }));
+both!(kernels_without_subgroups, run(Options { subgroups: false, f16: true, cooperative: false }));
+both!(kernels_without_f16, run(Options { subgroups: true, f16: false, cooperative: false }));
+both!(kernels_with_neither, run(Options { subgroups: false, f16: false, cooperative: false }));
 both!(comparison_fails_on_nan, wrong_results_are_noticed());

@@ -5,7 +5,7 @@
 //! | `setup` | installs what the other commands need and this machine lacks |
 //! | `demo` | set-up, models, one question in the terminal, the page on localhost |
 //! | `test` | everything the project promises; `.ci/run` calls it |
-//! | `bench` | the same question several times: how fast this machine answers |
+//! | `bench` | the same question several times: how fast this machine answers; `--peers`: beside PyTorch and llama.cpp |
 //! | `offline-files` | Trunk's hook: names the built page's files for its service worker |
 //!
 //! Every step says what it does before it does it, is skipped when its outputs are newer than its inputs, and writes to a
@@ -14,8 +14,10 @@
 mod bench;
 mod demo;
 mod gate;
+mod json;
 mod models;
 mod offline;
+mod peers;
 mod run;
 mod stamp;
 mod tally;
@@ -31,6 +33,9 @@ usage: cargo xtask COMMAND
                                             set up, fetch and convert the models, answer one question, serve the page
   test [--quick]                            everything; --quick: format, lints and native unit tests
   bench                                     time the demo's answers on this machine
+  bench --peers [--python python3] [--types q4_0,q4_k,f16] [--tiny] [--from FOLDER]
+                                            selfrag bench beside PyTorch, transformers and llama.cpp, as far as that Python has
+                                            them; --tiny: try it without a GPU; --from: an earlier run's files
   offline-files                             list the built page's files for its service worker; Trunk runs it";
 
 fn main() -> ExitCode {
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
         ["test"] => gate::test(false),
         ["test", "--quick"] => gate::test(true),
         ["bench"] => bench::bench(),
+        ["bench", "--peers", options @ ..] => peers::Options::parse(options).and_then(|options| peers::bench(&options)),
         ["offline-files"] => offline::write_list(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

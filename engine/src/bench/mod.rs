@@ -259,8 +259,10 @@ mod tests {
             software: false,
             subgroups: false,
             f16: false,
+            cooperative: false,
             max_binding_bytes: 1 << 32,
             max_buffer_bytes: 1 << 32,
+            max_invocations: 256,
         };
         assert_eq!(copy_bytes(&facts), 1 << 30);
         assert_eq!(copy_bytes(&Facts { software: true, ..facts.clone() }), 64 << 20);

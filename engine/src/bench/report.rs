@@ -122,12 +122,13 @@ impl Report {
     pub fn summary(&self) -> String {
         let gb = |bytes: u64| bytes as f64 / 1e9;
         format!(
-            "{} on {} ({}{}{}); copy {} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s",
+            "{} on {} ({}{}{}{}); copy {} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s",
             self.model,
             if self.device.name.is_empty() { "an unnamed device" } else { &self.device.name },
             self.device.backend,
             if self.device.subgroups { ", subgroups" } else { "" },
             if self.device.f16 { ", f16" } else { "" },
+            if self.device.cooperative { ", cooperative matrices" } else { "" },
             significant(self.copy_gb_per_sec),
             gb(self.tensor_bytes),
             gb(self.model_bytes),
@@ -227,8 +228,10 @@ mod tests {
                 software: false,
                 subgroups: true,
                 f16: false,
+                cooperative: false,
                 max_binding_bytes: 1 << 30,
                 max_buffer_bytes: 1 << 30,
+                max_invocations: 256,
             },
             model: "tiny q4_0".into(),
             tensor_bytes: 9_000_000,

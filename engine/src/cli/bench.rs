@@ -36,6 +36,9 @@ pub struct Args {
     /// Do without shader-f16.
     #[arg(long)]
     no_f16: bool,
+    /// Do without cooperative matrices.
+    #[arg(long)]
+    no_cooperative: bool,
     /// Write the numbers as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -58,7 +61,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     specs.iter().try_for_each(Spec::check)?;
     let mut reports = Vec::new();
     for spec in &specs {
-        let gpu = block_on(Gpu::open(Options { subgroups: !args.no_subgroups, f16: !args.no_f16 }))?;
+        let gpu = block_on(Gpu::open(Options {
+            subgroups: !args.no_subgroups,
+            f16: !args.no_f16,
+            cooperative: !args.no_cooperative,
+        }))?;
         // A line a thing, not a line a percent.
         let mut tell = |progress: bench::Progress| {
             if progress.share.is_none() {

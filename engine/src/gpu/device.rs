@@ -20,11 +20,13 @@ pub struct Options {
     pub subgroups: bool,
     /// Use shader-f16 where it exists.
     pub f16: bool,
+    /// Use cooperative matrices where they exist; they need the other two.
+    pub cooperative: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { subgroups: true, f16: true }
+        Self { subgroups: true, f16: true, cooperative: true }
     }
 }
 
@@ -41,10 +43,14 @@ pub struct Facts {
     pub subgroups: bool,
     /// shader-f16 in use.
     pub f16: bool,
+    /// Cooperative matrices (tensor cores) in use: 16 × 16 × 16, f16 in, f32 sums, subgroups of 32.
+    pub cooperative: bool,
     /// Largest storage binding in bytes.
     pub max_binding_bytes: u64,
     /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
+    /// Most invocations of a workgroup.
+    pub max_invocations: u32,
 }
 
 /// A device with its queue and caches. Cheap to clone; stays on its thread.
@@ -103,8 +109,16 @@ impl Gpu {
         if options.subgroups {
             features |= offered & wgpu::Features::SUBGROUP;
         }
+        let cooperative = options.cooperative && options.f16 && options.subgroups && can_cooperate(&adapter);
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if cooperative {
+            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP_BARRIER;
+            // Safety: asks wgpu for nothing but cooperative matrices, whose shaders are this crate's own and keep within their buffers.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("selfrag"),
+            experimental_features,
             required_features: features,
             required_limits: adapter.limits(),
             ..Default::default()
@@ -122,8 +136,10 @@ impl Gpu {
             software: info.device_type == wgpu::DeviceType::Cpu,
             subgroups,
             f16: features.contains(wgpu::Features::SHADER_F16),
+            cooperative,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
             max_buffer_bytes: limits.max_buffer_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
         };
         let failure = Arc::new(Mutex::new(None));
         watch_failures(&device, &failure);
@@ -319,6 +335,24 @@ async fn request_adapter(instance: &wgpu::Instance) -> Result<wgpu::Adapter> {
         }
     }
     Err(GpuError::NoAdapter(problem).into())
+}
+
+/// Whether the adapter multiplies 16 × 16 matrices of f16 into f32, in subgroups of the 32 invocations that the kernels count on.
+fn can_cooperate(adapter: &wgpu::Adapter) -> bool {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+        | wgpu::Features::SUBGROUP
+        | wgpu::Features::SUBGROUP_BARRIER
+        | wgpu::Features::SHADER_F16;
+    let info = adapter.get_info();
+    adapter.features().contains(needed)
+        && (info.subgroup_min_size, info.subgroup_max_size) == (32, 32)
+        && adapter.limits().max_compute_invocations_per_workgroup >= 512
+        && adapter.limits().max_compute_workgroup_storage_size >= 40 << 10
+        && adapter.cooperative_matrix_properties().iter().any(|p| {
+            (p.m_size, p.n_size, p.k_size) == (16, 16, 16)
+                && p.ab_type == wgpu::wgt::CooperativeScalarType::F16
+                && p.cr_type == wgpu::wgt::CooperativeScalarType::F32
+        })
 }
 
 fn watch_failures(device: &wgpu::Device, failure: &Arc<Mutex<Option<GpuError>>>) {

@@ -1,9 +1,10 @@
 //! `shaders/attention_merge.wgsl`: puts the pieces of a row's attention together.
 
-use super::Heads;
+use super::{Heads, Integers};
 use crate::gpu::{Buffer, Gpu, Recording, Tensor, params};
 
-/// y = Σ pieces / Σ weights for each row; `splits` as given to [`super::attention_decode`].
+/// y = Σ pieces / Σ weights for each row; `splits` as given to [`super::attention_decode`]. With `integers` the same goes there
+/// too; heads are then whole blocks of 32.
 pub fn attention_merge(
     gpu: &Gpu,
     recording: &mut Recording,
@@ -11,14 +12,21 @@ pub fn attention_merge(
     rows: (&Buffer, usize),
     (pieces, splits): (&Buffer, usize),
     y: &Tensor,
+    integers: Option<&Integers>,
 ) {
     assert!(y.cols == heads.heads * heads.head_dim && rows.1 <= y.rows, "attention_merge: y is {}×{}", y.rows, y.cols);
+    if let Some(z) = integers {
+        assert!(heads.head_dim.is_multiple_of(32) && z.cols == y.cols && rows.1 <= z.rows, "attention_merge: {z:?}");
+    }
     let params = params::AttentionMerge {
         heads: heads.heads as u32,
         head_dim: heads.head_dim as u32,
         splits: splits as u32,
         y_stride: y.stride as u32,
+        z_blocks: integers.map_or(0, |z| z.blocks() as u32),
     };
-    let buffers = [rows.0, pieces, &y.buffer];
-    recording.dispatch(gpu, ("attention_merge", &[]), params, &buffers, [rows.1, heads.heads, 1]);
+    let mut buffers = vec![rows.0, pieces, &y.buffer];
+    buffers.extend(integers.map(|z| &z.buffer));
+    let defines: &[&str] = if integers.is_some() { &["QUANT"] } else { &[] };
+    recording.dispatch(gpu, ("attention_merge", defines), params, &buffers, [rows.1, heads.heads, 1]);
 }

@@ -102,6 +102,16 @@ impl Matrix {
         self.parts.len() == 1
     }
 
+    /// Whether all of it is in block formats: products with integer activations then take it.
+    pub fn is_blocks(&self) -> bool {
+        self.parts.iter().all(|part| part.dtype.block_len() > 1)
+    }
+
+    /// Whether none of it is in a block format.
+    pub fn is_floats(&self) -> bool {
+        self.parts.iter().all(|part| part.dtype.block_len() == 1)
+    }
+
     /// Bytes on the GPU.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|p| p.w.bytes() + p.s.bytes()).sum()
@@ -147,11 +157,13 @@ impl Matrix {
     }
 }
 
-/// Rows that fit one binding and one dispatch of the matrix-vector kernel (four rows a workgroup).
+/// Rows that fit one binding and one dispatch of the matrix-vector kernel (two rows a workgroup).
 fn max_rows(gpu: &Gpu, dtype: DType, cols: usize) -> usize {
     let (w, s) = packed_words(dtype, cols);
     let limit = (gpu.facts().max_binding_bytes / 4) as usize;
-    (limit / w.max(s).max(1)).clamp(1, 4 * 65_535)
+    let rows = (limit / w.max(s).max(1)).clamp(1, 2 * 65_535);
+    // Whole blocks of outputs, where there is more than one.
+    if rows > 32 { rows / 32 * 32 } else { rows }
 }
 
 impl Part {

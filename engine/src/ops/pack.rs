@@ -52,7 +52,10 @@ pub fn pack_rows(dtype: DType, bytes: &[u8], cols: usize) -> Packed {
             DType::F16 | DType::Bf16 => copy_words(source, w),
             DType::Q8_0 => blocks(source, 34, |i, block| {
                 put_half(s, i, &block[..2]);
-                copy_words(&block[2..], &mut w[i * 8..][..8]);
+                for (group, pair) in block[2..].chunks_exact(8).zip(w[i * 8..][..8].chunks_exact_mut(2)) {
+                    pair[0] = u32::from_le_bytes([group[0], group[2], group[4], group[6]]);
+                    pair[1] = u32::from_le_bytes([group[1], group[3], group[5], group[7]]);
+                }
             }),
             DType::Q4_0 => blocks(source, 18, |i, block| {
                 put_half(s, i, &block[..2]);

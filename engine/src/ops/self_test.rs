@@ -1,8 +1,10 @@
 //! Every kernel against its twin on random shapes. The same cases run as tests (natively, in a page, in a worker) and, a few of
 //! them, when a device is opened: a GPU that computes wrongly is refused instead of writing gibberish.
 
+pub mod coop;
 mod copy;
 pub mod encoder;
+pub mod integers;
 
 pub use copy::copy;
 
@@ -10,7 +12,7 @@ use crate::{
     Result,
     error::GpuError,
     gpu::{Buffer, Gpu, Recording},
-    ops::{self, Epilogue, Heads, KvCache, Matrix, Norm, Pages, Rope, RowInfo, Tokens},
+    ops::{self, Epilogue, Heads, Integers, KvCache, Matrix, Norm, One, Pages, Rope, RowInfo, Tokens},
     reference,
     weights::DType,
 };
@@ -114,6 +116,16 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     for dtype in FORMATS {
         weights(gpu, dtype, seed).await?;
     }
+    coop::tiles(gpu, seed).await?;
+    for dtype in FORMATS {
+        coop::matmul_coop(gpu, dtype, seed).await?;
+    }
+    integers::quantize(gpu, seed).await?;
+    // Two formats a seed: these kernels are long, and a software device compiles them for seconds.
+    let blocks = FORMATS.into_iter().filter(|dtype| dtype.block_len() > 1).zip(seed..);
+    for (dtype, _) in blocks.filter(|(_, turn)| turn % 4 == 0) {
+        integers::matmul_int(gpu, dtype, seed).await?;
+    }
     rms_norm(gpu, seed).await?;
     swiglu(gpu, seed).await?;
     attention(gpu, seed).await?;
@@ -127,6 +139,10 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
 pub async fn quick(gpu: &Gpu, formats: &[DType]) -> Result<()> {
     for dtype in formats {
         weights(gpu, *dtype, 1).await?;
+        coop::matmul_coop(gpu, *dtype, 1).await?;
+        if dtype.block_len() > 1 {
+            integers::matmul_int(gpu, *dtype, 1).await?;
+        }
     }
     rms_norm(gpu, 1).await?;
     swiglu(gpu, 1).await?;
@@ -176,17 +192,15 @@ pub async fn weights(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
             compare(kernel, &case, &gpu.download(&y_gpu, count).await?, &expected, 2e-5)?;
         }
     }
-    fused(gpu, dtype, seed).await
+    if dtype.block_len() == 1 { fused(gpu, dtype, seed).await } else { Ok(()) }
 }
 
-/// `matmul_vec` with a norm before it, and with SwiGLU after it.
+/// `matmul_vec` and `matmul_one` with a norm before them, and with SwiGLU after them.
 async fn fused(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     let mut random = Random::new(seed ^ 0x5eed);
-    let cols = match dtype.block_len() {
-        1 => random.pick(1..=150),
-        block => block * random.pick(1..=3),
-    };
-    let (rows, count) = (2 * random.pick(1..=35), random.pick(1..=11));
+    let cols = random.pick(1..=150);
+    // `matmul_vec` has these forms for two tokens and more.
+    let (rows, count) = (2 * random.pick(1..=35), random.pick(2..=11));
     let case = format!("seed {seed}, {dtype:?} {rows}×{cols}, {count} tokens");
     let bytes = random.rows(dtype, rows, cols);
     let values = reference::unpack_rows(dtype, &ops::pack_rows(dtype, &bytes, cols), rows, cols);
@@ -203,7 +217,29 @@ async fn fused(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     reference::matmul_vec(&values, &reference::rms_norm(&x, &gain, 1e-5), cols, None, &mut expected);
     compare("matmul_vec", &format!("{case}, norm"), &gpu.download(&y, count).await?, &expected, 5e-5)?;
     let expected = reference::swiglu(&expected, rows / 2);
-    compare("matmul_vec", &format!("{case}, norm and swiglu"), &gpu.download(&halved, count).await?, &expected, 1e-4)
+    compare("matmul_vec", &format!("{case}, norm and swiglu"), &gpu.download(&halved, count).await?, &expected, 1e-4)?;
+
+    // One token, with an odd number of rows where no pairs are needed.
+    let x = &x[..cols];
+    let odd = rows - 1;
+    let narrow = Matrix::from_bytes(gpu, dtype, &bytes[..odd * dtype.row_bytes(cols)], cols)?;
+    let before = random.values(odd);
+    let (y, halved) = (gpu.tensor("y", 1, odd)?, gpu.tensor("y", 1, rows / 2)?);
+    let sum = gpu.upload("y", &before, odd)?;
+    let mut recording = Recording::new();
+    let normed = One { norm: Some(norm), ..One::default() };
+    ops::matmul_one(gpu, &mut recording, &narrow, &x_gpu, &y, normed);
+    ops::matmul_one(gpu, &mut recording, &matrix, &x_gpu, &halved, One { swiglu: true, ..normed });
+    ops::matmul_one(gpu, &mut recording, &narrow, &x_gpu, &sum, One { add: true, ..One::default() });
+    recording.submit(gpu);
+    let mut expected = vec![0.0; rows];
+    reference::matmul_vec(&values, &reference::rms_norm(x, &gain, 1e-5), cols, None, &mut expected);
+    compare("matmul_one", &format!("{case}, norm"), &gpu.download(&y, 1).await?, &expected[..odd], 5e-5)?;
+    let expected = reference::swiglu(&expected, rows / 2);
+    compare("matmul_one", &format!("{case}, norm and swiglu"), &gpu.download(&halved, 1).await?, &expected, 1e-4)?;
+    let mut expected = before;
+    reference::matmul_vec(&values[..odd * cols], x, cols, None, &mut expected);
+    compare("matmul_one", &format!("{case}, residual"), &gpu.download(&sum, 1).await?, &expected, 5e-5)
 }
 
 /// `rms_norm`.
@@ -361,13 +397,22 @@ pub async fn attention_decode(gpu: &Gpu, seed: u64) -> Result<()> {
     let (count, pieces) = ((&rows_gpu, rows.len()), (&pieces, splits));
     let mut recording = Recording::new();
     ops::attention_decode(gpu, &mut recording, heads, &rope, count, table, &qkv_gpu, cache, pieces);
-    ops::attention_merge(gpu, &mut recording, heads, count, pieces, &y_gpu);
+    let integers = match heads.head_dim % 32 {
+        0 => Some(Integers::new(gpu, "attended", rows.len(), heads.heads * heads.head_dim)?),
+        _ => None,
+    };
+    ops::attention_merge(gpu, &mut recording, heads, count, pieces, &y_gpu, integers.as_ref());
     recording.submit(gpu);
 
     let table = (pages.as_slice(), max_pages, page_size);
     let expected = reference::attention_decode(heads, (&angles, rope_dim), &rows, table, &qkv, &mut keys, &mut values);
     let expected: Vec<f32> = expected.iter().flat_map(|pieces| reference::attention_merge(pieces)).collect();
-    compare("attention_decode", &case, &gpu.download(&y_gpu, rows.len()).await?, &expected, 1e-3)?;
+    let found = gpu.download(&y_gpu, rows.len()).await?;
+    compare("attention_decode", &case, &found, &expected, 1e-3)?;
+    if let Some(integers) = integers {
+        let zeros = vec![0.0; found.len()];
+        integers::check_integers(gpu, "attention_merge", &case, &integers, (&found, &zeros), 4e-5).await?;
+    }
     for (name, buffer, expected) in [("keys", &keys_gpu, keys), ("values", &values_gpu, values)] {
         let found = read_cache(gpu, buffer, slots * kv, kv_f32).await?;
         // A value on a rounding boundary may fall to either neighbour.

@@ -37,7 +37,7 @@ fn value(dtype: DType, w: &[u32], s: &[u32], k: usize) -> f32 {
         DType::F32 => f32::from_bits(w[k]),
         DType::F16 => half(w, k),
         DType::Bf16 => f32::from_bits((w[k / 2] >> (k % 2 * 16)) << 16),
-        DType::Q8_0 => half(s, block) * f32::from((w[k / 4] >> (k % 4 * 8)) as u8 as i8),
+        DType::Q8_0 => half(s, block) * f32::from((w[k / 8 * 2 + k % 2] >> (k % 8 / 2 * 8)) as u8 as i8),
         DType::Q4_0 => half(s, block) * (nibble(w, k) as f32 - 8.0),
         DType::Q4_1 => half(s, block * 2) * nibble(w, k) as f32 + half(s, block * 2 + 1),
         DType::Q5_0 => half(s, block) * (five() - 16.0),

@@ -1,17 +1,18 @@
 //! The step that answers are made of: sequences that go on by one token each, in few launches.
 //!
 //! Six a layer: norm + qkv · rotary embedding, cache write and attention in pieces · their merge · output + residual ·
-//! norm + gate, up and SwiGLU · down + residual. What to launch depends on the number of rows and of pieces alone, so it is
+//! norm + gate, up and SwiGLU · down + residual. Products of block formats take activations as integers, which each kernel writes
+//! for the next. What to launch depends on the number of rows and of pieces alone, so it is
 //! recorded once and run again for every token.
 
 use std::rc::Rc;
 
-use super::{Llama, forward::Chunk};
+use super::{Llama, TileScratch, forward::Chunk, model::Layer};
 use crate::{
     Result,
     generator::StepOutput,
     gpu::{Buffer, Recording, Tensor},
-    ops::{self, Epilogue, KvCache, MAX_VEC_TOKENS, Matrix, Norm, Pages, RowInfo, Tokens},
+    ops::{self, Epilogue, Int, Integers, KvCache, MAX_VEC_TOKENS, Matrix, Norm, One, Pages, RowInfo, Shape, Tokens},
 };
 
 impl Llama {
@@ -52,39 +53,144 @@ impl Llama {
         let r = &mut recording;
         let info = (&s.row_info, rows);
         let table = Pages { table: &s.pages, max_pages: s.max_pages, page_size: super::PAGE };
-        let residual = Epilogue { add: true, bias: None };
         let tokens = Tokens { buffer: &s.row_info, stride: size_of::<RowInfo>() / 4, count: rows };
         ops::embed(gpu, r, &model.embedding, tokens, &s.x);
-        for (layer, cache) in model.layers.iter().zip(&self.cache) {
+        if let Some(tiles) = s.tiles.as_ref().filter(|_| self.few_on_tiles(rows)) {
+            self.record_tiles(r, (rows, splits), tiles);
+            return recording;
+        }
+        // Whether `s.x_int` holds the residual stream times the gain of the norm that comes next.
+        let mut ready = false;
+        for (i, (layer, cache)) in model.layers.iter().zip(&self.cache).enumerate() {
             let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
             let pieces = (&s.pieces, splits);
-            self.normed_product(r, &layer.attention_norm, &layer.qkv, &s.qkv, rows);
+            self.normed_product(r, &layer.attention_norm, &layer.qkv, &s.qkv, rows, ready);
             ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
-            ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended);
-            ops::matmul_vec(gpu, r, &layer.output, &s.attended, &s.x, rows, residual);
-            if self.fuse_norm && layer.gate_up.is_whole() {
-                let norm = Norm { gain: &layer.ffn_norm, eps: config.norm_eps };
-                ops::matmul_vec_norm(gpu, r, &layer.gate_up, norm, true, &s.x, &s.gated, rows);
-            } else {
-                // Gate and up differ in format, or are too large for one binding.
-                self.normed_product(r, &layer.ffn_norm, &layer.gate_up, &s.gate_up, rows);
-                ops::swiglu(gpu, r, &s.gate_up, &s.gated, rows);
-            }
-            ops::matmul_vec(gpu, r, &layer.down, &s.gated, &s.x, rows, residual);
+            let integers = layer.output.is_blocks() && config.heads.head_dim.is_multiple_of(32);
+            let attended = integers.then_some(&s.attended_int);
+            ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, attended);
+            let next = (&layer.ffn_norm, &layer.gate_up);
+            ready = self.residual_product(r, &layer.output, (&s.attended, &s.attended_int, integers), next, rows);
+            let gated = self.gated_product(r, layer, rows, ready);
+            let next = match model.layers.get(i + 1) {
+                Some(layer) => (&layer.attention_norm, &layer.qkv),
+                None => (&model.norm, model.head()),
+            };
+            ready = self.residual_product(r, &layer.down, (&s.gated, &s.gated_int, gated), next, rows);
         }
-        self.normed_product(r, &model.norm, model.head(), &s.logits, rows);
+        self.normed_product(r, &model.norm, model.head(), &s.logits, rows, ready);
         ops::token_statistics(gpu, r, &s.logits, &s.partials, (&s.watch, self.watch.len()), &s.out, rows);
         recording
     }
 
-    /// y = matrix · RMSNorm(x), in one launch or two.
-    fn normed_product(&self, r: &mut Recording, gain: &Buffer, matrix: &Matrix, y: &Tensor, rows: usize) {
+    /// Whether that many rows go to cooperative matrices: products of block formats with integers are as quick up to seven.
+    fn few_on_tiles(&self, rows: usize) -> bool {
+        let blocks = self.model.layers.iter().all(|layer| layer.gate_up.is_blocks());
+        ops::can_coop(&self.gpu, self.model.head()) && rows >= if blocks { 8 } else { 3 }
+    }
+
+    /// The step with all products on cooperative matrices.
+    fn record_tiles(&self, r: &mut Recording, (rows, splits): (usize, usize), tiles: &TileScratch) {
+        let Self { gpu, config, model, scratch: s, .. } = self;
+        let info = (&s.row_info, rows);
+        let table = Pages { table: &s.pages, max_pages: s.max_pages, page_size: super::PAGE };
+        let norm = |gain| Shape::Norm(Norm { gain, eps: config.norm_eps });
+        for (layer, cache) in model.layers.iter().zip(&self.cache) {
+            let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
+            let pieces = (&s.pieces, splits);
+            ops::tiles(gpu, r, &s.x, norm(&layer.attention_norm), &tiles.x, rows);
+            ops::matmul_coop(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
+            ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
+            ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, None);
+            ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
+            ops::matmul_coop(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
+            ops::tiles(gpu, r, &s.x, norm(&layer.ffn_norm), &tiles.x, rows);
+            ops::matmul_coop(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
+            ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
+            ops::matmul_coop(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
+        }
+        ops::tiles(gpu, r, &s.x, norm(&model.norm), &tiles.x, rows);
+        ops::matmul_coop(gpu, r, model.head(), &tiles.x, &s.logits, rows, false);
+        ops::token_statistics(gpu, r, &s.logits, &s.partials, (&s.watch, self.watch.len()), &s.out, rows);
+    }
+
+    /// y = matrix · RMSNorm(x), in one launch or two. `ready`: x is there as integers.
+    fn normed_product(&self, r: &mut Recording, gain: &Buffer, matrix: &Matrix, y: &Tensor, rows: usize, ready: bool) {
         let Self { gpu, config, scratch: s, .. } = self;
-        if self.fuse_norm {
-            ops::matmul_vec_norm(gpu, r, matrix, Norm { gain, eps: config.norm_eps }, false, &s.x, y, rows);
+        let eps = config.norm_eps;
+        let norm = Norm { gain, eps };
+        if matrix.is_blocks() {
+            self.integers(r, gain, rows, ready);
+            ops::matmul_int(gpu, r, matrix, &s.x_int, y, rows, Int { norm: Some(eps), ..Int::default() });
+        } else if self.fuse_norm && matrix.is_floats() && rows == 1 {
+            ops::matmul_one(gpu, r, matrix, &s.x, y, One { norm: Some(norm), ..One::default() });
+        } else if self.fuse_norm && matrix.is_floats() {
+            ops::matmul_vec_norm(gpu, r, matrix, norm, false, &s.x, y, rows);
         } else {
-            ops::rms_norm(gpu, r, &s.x, gain, config.norm_eps, &s.normed, rows);
-            ops::matmul_vec(gpu, r, matrix, &s.normed, y, rows, Epilogue::default());
+            ops::rms_norm(gpu, r, &s.x, gain, eps, &s.normed, rows);
+            self.product(r, matrix, &s.normed, y, rows, false);
+        }
+    }
+
+    /// gated = silu(gate · RMSNorm(x)) · (up · RMSNorm(x)); whether it is there as integers too.
+    fn gated_product(&self, r: &mut Recording, layer: &Layer, rows: usize, ready: bool) -> bool {
+        let Self { gpu, config, scratch: s, .. } = self;
+        let (gain, matrix) = (&layer.ffn_norm, &layer.gate_up);
+        let norm = Norm { gain, eps: config.norm_eps };
+        if matrix.is_blocks() && matrix.is_whole() && config.feed_forward.is_multiple_of(32) {
+            self.integers(r, gain, rows, ready);
+            let int = Int { norm: Some(norm.eps), swiglu: true, next: Some((None, &s.gated_int)), add: false };
+            ops::matmul_int(gpu, r, matrix, &s.x_int, &s.gated, rows, int);
+            return true;
+        }
+        if self.fuse_norm && matrix.is_floats() && matrix.is_whole() && rows == 1 {
+            ops::matmul_one(gpu, r, matrix, &s.x, &s.gated, One { norm: Some(norm), swiglu: true, add: false });
+        } else if self.fuse_norm && matrix.is_floats() && matrix.is_whole() {
+            ops::matmul_vec_norm(gpu, r, matrix, norm, true, &s.x, &s.gated, rows);
+        } else {
+            // Gate and up differ in format, or are too large for one binding.
+            self.normed_product(r, gain, matrix, &s.gate_up, rows, ready);
+            ops::swiglu(gpu, r, &s.gate_up, &s.gated, rows);
+        }
+        false
+    }
+
+    /// x += matrix · y, where y may be there as integers; whether x · gain of what comes next is then there as integers.
+    fn residual_product(
+        &self,
+        r: &mut Recording,
+        matrix: &Matrix,
+        (y, y_int, has_integers): (&Tensor, &Integers, bool),
+        (gain, next): (&Buffer, &Matrix),
+        rows: usize,
+    ) -> bool {
+        let Self { gpu, scratch: s, .. } = self;
+        if !matrix.is_blocks() {
+            self.product(r, matrix, y, &s.x, rows, true);
+            return false;
+        }
+        if !has_integers {
+            ops::quantize(gpu, r, y, None, y_int, rows);
+        }
+        let next = next.is_blocks().then_some((Some(gain), &s.x_int));
+        ops::matmul_int(gpu, r, matrix, y_int, &s.x, rows, Int { add: true, next, ..Int::default() });
+        next.is_some()
+    }
+
+    /// x · gain as integers, if it is not there yet.
+    fn integers(&self, r: &mut Recording, gain: &Buffer, rows: usize, ready: bool) {
+        let Self { gpu, scratch: s, .. } = self;
+        if !ready {
+            ops::quantize(gpu, r, &s.x, Some(gain), &s.x_int, rows);
+        }
+    }
+
+    /// A product of any formats.
+    fn product(&self, r: &mut Recording, matrix: &Matrix, x: &Tensor, y: &Tensor, rows: usize, add: bool) {
+        if rows == 1 && matrix.is_floats() {
+            ops::matmul_one(&self.gpu, r, matrix, x, y, One { add, ..One::default() });
+        } else {
+            ops::matmul_vec(&self.gpu, r, matrix, x, y, rows, Epilogue { add, bias: None });
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     error::GpuError,
     generator::{SeqId, StepOutput, kv_cache::PAGE},
     gpu::Recording,
-    ops::{self, Epilogue, KvCache, Matrix, Pages, RowInfo, Tokens},
+    ops::{self, Epilogue, KvCache, Matrix, Norm, Pages, RowInfo, Shape, Tokens},
 };
 
 /// Rows of one pass, and which of them end their sequence's part of the batch.
@@ -123,6 +123,20 @@ impl Llama {
         ops::embed(gpu, r, &model.embedding, tokens, &s.x);
         for (layer, cache) in model.layers.iter().zip(&self.cache) {
             let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
+            if let Some(tiles) = &s.tiles {
+                let norm = |gain| Shape::Norm(Norm { gain, eps: config.norm_eps });
+                ops::tiles(gpu, r, &s.x, norm(&layer.attention_norm), &tiles.x, rows);
+                ops::matmul_coop(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
+                ops::rope_kv(gpu, r, config.heads, &model.rope, info, &s.qkv, &s.q, cache);
+                ops::attention(gpu, r, config.heads, info, table, &s.q, cache, &s.attended);
+                ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
+                ops::matmul_coop(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
+                ops::tiles(gpu, r, &s.x, norm(&layer.ffn_norm), &tiles.x, rows);
+                ops::matmul_coop(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
+                ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
+                ops::matmul_coop(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
+                continue;
+            }
             ops::rms_norm(gpu, r, &s.x, &layer.attention_norm, config.norm_eps, &s.normed, rows);
             ops::matmul(gpu, r, &layer.qkv, &s.normed, &s.qkv, rows, Epilogue::default());
             ops::rope_kv(gpu, r, config.heads, &model.rope, info, &s.qkv, &s.q, cache);

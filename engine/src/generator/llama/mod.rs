@@ -27,7 +27,7 @@ use super::{
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu, Recording, Tensor},
-    ops::{self, MAX_VEC_TOKENS, self_test},
+    ops::{self, Integers, MAX_VEC_TOKENS, Tiles, self_test},
     platform::LocalFuture,
     weights::{DType, Weights},
 };
@@ -38,8 +38,9 @@ use model::Model;
 pub struct LlamaOptions {
     /// Tokens that fit the KV cache, all sequences together; none: 256 MB worth, 2,048 to 16,384 tokens.
     pub kv_tokens: Option<usize>,
-    /// Rows a pass takes at a time; longer batches are cut. Bounds the memory for activations.
-    pub max_rows: usize,
+    /// Rows a pass takes at a time; longer batches are cut. Bounds the memory for activations. None: 256, or 1,024 where cooperative
+    /// matrices make more of them.
+    pub max_rows: Option<usize>,
     /// Keep keys and values as f32 instead of f16: twice the memory, for comparisons with f32 references.
     pub kv_f32: bool,
     /// Normalise inside the products of a decoding step: fewer launches, more arithmetic. None: on a GPU, where a launch costs more
@@ -49,7 +50,7 @@ pub struct LlamaOptions {
 
 impl Default for LlamaOptions {
     fn default() -> Self {
-        Self { kv_tokens: None, max_rows: 256, kv_f32: false, fuse_norm: None }
+        Self { kv_tokens: None, max_rows: None, kv_f32: false, fuse_norm: None }
     }
 }
 
@@ -71,7 +72,7 @@ pub struct Llama {
     context_length: usize,
 }
 
-/// Activations; `rows` is [`LlamaOptions::max_rows`].
+/// Activations; `rows` is [`LlamaOptions::max_rows`], or what it stands for.
 #[derive(Debug)]
 struct Scratch {
     rows: usize,
@@ -82,6 +83,12 @@ struct Scratch {
     attended: Tensor, // (rows, q)
     gate_up: Tensor,  // (rows, 2 · feed_forward)
     gated: Tensor,    // (rows, feed_forward)
+    // What products of block formats take, (rows ≤ MAX_VEC_TOKENS, …).
+    x_int: Integers,        // hidden
+    attended_int: Integers, // q
+    gated_int: Integers,    // feed_forward
+    /// Where the device has cooperative matrices: products of more than a few rows go there.
+    tiles: Option<TileScratch>,
     last: Tensor,     // (OUT_ROWS, hidden)
     logits: Tensor,   // (OUT_ROWS, vocabulary)
     partials: Buffer, // (OUT_ROWS, chunks)
@@ -92,6 +99,14 @@ struct Scratch {
     pieces: Buffer,   // (rows ≤ MAX_VEC_TOKENS, heads, splits): attention in pieces
     pages: Buffer,    // (sequences ≤ rows, max_pages)
     max_pages: usize,
+}
+
+/// What products on cooperative matrices take, (rows, …).
+#[derive(Debug)]
+struct TileScratch {
+    x: Tiles,        // hidden
+    attended: Tiles, // q
+    gated: Tiles,    // feed_forward
 }
 
 /// Rows that are turned into logits at a time: a row of logits is as long as the vocabulary.
@@ -122,7 +137,11 @@ impl Llama {
             Ok((gpu.buffer("key cache", bytes)?, gpu.buffer("value cache", bytes)?))
         };
         let cache = (0..config.layers).map(|_| layer()).collect::<Result<_>>()?;
-        let scratch = Scratch::new(gpu, &config, options.max_rows.max(1), context_length)?;
+        // Products on cooperative matrices write whole tiles of rows.
+        let max_rows = options.max_rows.unwrap_or(if gpu.facts().cooperative { 1024 } else { 256 }).max(1);
+        let coop = model.can_coop(gpu) && max_rows >= 128;
+        let max_rows = if coop { max_rows / 128 * 128 } else { max_rows };
+        let scratch = Scratch::new(gpu, &config, max_rows, context_length, coop)?;
         let table = PageTable::new(kv_tokens / PAGE, context_length);
         let kv_f32 = options.kv_f32;
         Ok(Self {
@@ -171,10 +190,11 @@ impl Llama {
 }
 
 impl Scratch {
-    fn new(gpu: &Gpu, config: &LlamaConfig, rows: usize, context_length: usize) -> Result<Self> {
+    fn new(gpu: &Gpu, config: &LlamaConfig, rows: usize, context_length: usize, coop: bool) -> Result<Self> {
         let max_pages = context_length.div_ceil(PAGE);
         let out_rows = rows.min(OUT_ROWS);
-        let pieces = ops::pieces_bytes(config.heads, rows.min(MAX_VEC_TOKENS), ops::splits(context_length));
+        let few = rows.min(MAX_VEC_TOKENS);
+        let pieces = ops::pieces_bytes(config.heads, few, ops::splits(context_length));
         Ok(Self {
             rows,
             x: gpu.tensor("x", rows, config.hidden)?,
@@ -184,6 +204,17 @@ impl Scratch {
             attended: gpu.tensor("attended", rows, config.q())?,
             gate_up: gpu.tensor("gate_up", rows, 2 * config.feed_forward)?,
             gated: gpu.tensor("gated", rows, config.feed_forward)?,
+            x_int: Integers::new(gpu, "x", few, config.hidden)?,
+            attended_int: Integers::new(gpu, "attended", few, config.q())?,
+            gated_int: Integers::new(gpu, "gated", few, config.feed_forward)?,
+            tiles: match coop {
+                true => Some(TileScratch {
+                    x: Tiles::new(gpu, "x", rows, config.hidden)?,
+                    attended: Tiles::new(gpu, "attended", rows, config.q())?,
+                    gated: Tiles::new(gpu, "gated", rows, config.feed_forward)?,
+                }),
+                false => None,
+            },
             last: gpu.tensor("last", out_rows, config.hidden)?,
             logits: gpu.tensor("logits", out_rows, config.vocabulary)?,
             partials: gpu.buffer("partials", crate::ops::partials_bytes(config.vocabulary, out_rows))?,

@@ -4,7 +4,7 @@ use super::LlamaConfig;
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu},
-    ops::{Matrix, Rope},
+    ops::{self, Matrix, Rope},
     weights::{Weights, read_values},
 };
 
@@ -94,6 +94,12 @@ impl Model {
             Rope { angles: gpu.upload_words("angles", &words)?, dims: config.rope_dims, half_order: config.half_order };
         gpu.flush().await?;
         Ok(Self { embedding, layers, norm, head, rope })
+    }
+
+    /// Whether the products of all layers can go to cooperative matrices.
+    pub(super) fn can_coop(&self, gpu: &Gpu) -> bool {
+        let matrices = self.layers.iter().flat_map(|l| [&l.qkv, &l.output, &l.gate_up, &l.down]);
+        matrices.into_iter().all(|matrix| ops::can_coop(gpu, matrix))
     }
 
     /// The matrix that makes logits.

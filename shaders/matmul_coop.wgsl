@@ -1,0 +1,106 @@
+// Matrix product for many tokens on cooperative matrices (tensor cores): y[t, n] = Σ_k W[n, k] · x[t, k], + y[t, n].
+// A workgroup computes 128 rows × 128 tokens, 64 of the inner dimension at a time through workgroup memory (2 × 18 KB); each of its
+// 16 subgroups of 32 keeps 2 × 2 tiles of 16 × 16. What comes next is loaded while the tiles are multiplied. Neighbouring
+// workgroups share rows of W, so that W is read from memory once and x comes from the cache.
+// f16 in, f32 sums: weights of other formats are rounded to f16. Workgroup memory is padded by 16 bytes a row against bank conflicts.
+#import weights8
+
+struct Params {
+    cols8: u32,     // inner dimension over 8, a multiple of 8
+    rows: u32,      // rows of this part of W, a multiple of 16
+    tokens: u32,
+    y_stride: u32,
+    y_offset: u32,
+    flags: u32,     // 1: add to y
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+#import weights/$FORMAT
+struct Half8 {
+    a: vec4<f16>,
+    b: vec4<f16>,
+}
+@group(0) @binding(3) var<storage, read> x: array<Half8>;      // tiles of 16 × 16 (see tiles), whole 128 tokens
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (tokens to whole 128, y_stride)
+
+const PITCH: u32 = 18u;  // of vec4<f16>: 64 columns and 8 more
+var<workgroup> w_tile: array<vec4<f16>, 128u * PITCH>;
+var<workgroup> x_tile: array<vec4<f16>, 128u * PITCH>;
+
+fn half8(row: u32, k8: u32) -> Half8 {
+    let v = weights8(row, k8);
+    return Half8(
+        vec4<f16>(f16(v.a.x), f16(v.a.y), f16(v.a.z), f16(v.a.w)),
+        vec4<f16>(f16(v.b.x), f16(v.b.y), f16(v.b.z), f16(v.b.w)),
+    );
+}
+
+@compute @workgroup_size(512)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let team = local / 32u;
+    let row0 = group.y * 128u;
+    let token0 = group.x * 128u;
+    let team_row = team / 4u * 32u;
+    let team_token = team % 4u * 32u;
+    let y_stride = params.y_stride;
+    let y0 = (token0 + team_token) * y_stride + params.y_offset + row0 + team_row;
+#for m in 0..2
+    // Conditions of a subgroup's own are loops of one turn or none: naga takes a branch on them for one that parts invocations.
+    let store$m = select(0u, 1u, row0 + team_row + $mu * 16u < params.rows);
+    let add$m = select(0u, store$m, (params.flags & 1u) != 0u);
+#for n in 0..2
+    var sum$m_$n = coop_mat16x16<f32, C>();
+    let to$m_$n = y0 + $nu * 16u * y_stride + $mu * 16u;
+    for (var turn = 0u; turn < add$m; turn++) {
+        sum$m_$n = coopLoad<coop_mat16x16<f32, C>>(&y[to$m_$n], y_stride);
+    }
+#end
+#end
+    // Two groups of eight of either operand an invocation. x's tiles lie in the order of the invocations.
+#for i in 0..2
+    let w_row$i = (local + $iu * 512u) / 8u;
+    let w_part$i = local % 8u;
+    let w_to$i = w_row$i * PITCH + w_part$i * 2u;
+    let from_row$i = min(row0 + w_row$i, params.rows - 1u);
+    let x_at$i = local + $iu * 512u;
+    let x_to$i = (x_at$i / 128u * 16u + x_at$i / 2u % 16u) * PITCH + (x_at$i / 32u % 4u) * 4u + (x_at$i % 2u) * 2u;
+    let x_from$i = ((token0 / 16u + x_at$i / 128u) * (params.cols8 / 2u) + x_at$i / 32u % 4u) * 32u + x_at$i % 32u;
+    var next_w$i = half8(from_row$i, w_part$i);
+    var next_x$i = x[x_from$i];
+#end
+    for (var k8 = 0u; k8 < params.cols8; k8 += 8u) {
+#for i in 0..2
+        w_tile[w_to$i] = next_w$i.a;
+        w_tile[w_to$i + 1u] = next_w$i.b;
+        x_tile[x_to$i] = next_x$i.a;
+        x_tile[x_to$i + 1u] = next_x$i.b;
+#end
+        workgroupBarrier();
+        let ahead = min(k8 + 8u, params.cols8 - 8u);
+#for i in 0..2
+        next_w$i = half8(from_row$i, ahead + w_part$i);
+        next_x$i = x[x_from$i + ahead * 16u];
+#end
+#for k in 0..4
+        {
+#for m in 0..2
+            let a$m = coopLoadT<coop_mat16x16<f16, A>>(&w_tile[(team_row + $mu * 16u) * PITCH + $ku * 4u], PITCH);
+            let b$m = coopLoad<coop_mat16x16<f16, B>>(&x_tile[(team_token + $mu * 16u) * PITCH + $ku * 4u], PITCH);
+#end
+#for m in 0..2
+#for n in 0..2
+            sum$m_$n = coopMultiplyAdd(a$m, b$n, sum$m_$n);
+#end
+#end
+        }
+#end
+        workgroupBarrier();
+    }
+#for m in 0..2
+    for (var turn = 0u; turn < store$m; turn++) {
+#for n in 0..2
+        coopStore(sum$m_$n, &y[to$m_$n], y_stride);
+#end
+    }
+#end
+}
