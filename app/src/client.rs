@@ -8,8 +8,10 @@ use selfrag::{
 use web_sys::File;
 
 use crate::{
+    bench::{Bench, State},
     link::Link,
     protocol::{Failure, FailureKind, GpuFacts, ModelFacts, Reply, Request, Settings, StorageFacts},
+    route,
     run::{Phase, Run},
 };
 
@@ -77,6 +79,7 @@ pub(crate) struct Client {
     pub(crate) settings: RwSignal<Settings>,
     pub(crate) notices: RwSignal<Vec<Notice>>,
     pub(crate) run: Run,
+    pub(crate) bench: Bench,
     link: StoredValue<Option<Link>, LocalStorage>,
 }
 
@@ -89,6 +92,7 @@ impl Client {
             settings: RwSignal::new(Settings::default()),
             notices: RwSignal::new(Vec::new()),
             run: Run::new(),
+            bench: Bench::new(&route::query()),
             link: StoredValue::new_local(None),
         }
     }
@@ -165,6 +169,32 @@ impl Client {
         }
     }
 
+    /// Whether the GPU has an answer or a model to work on.
+    pub(crate) fn is_busy(self) -> bool {
+        self.model.with(Model::is_loading) || self.run.is_active()
+    }
+
+    /// Starts the benchmark that is set.
+    pub(crate) fn measure(self) {
+        let order = self.bench.order.get_untracked();
+        match order.specs() {
+            Ok(_) => {
+                self.bench.begin();
+                self.send(Request::Bench(order), &[]);
+            }
+            Err(error) => self.bench.state.set(State::Failed(Failure::from(&error))),
+        }
+    }
+
+    /// Ends the benchmark, if there is one.
+    pub(crate) fn stop_measuring(self) {
+        if self.bench.is_running() {
+            self.send(Request::Stop, &[]);
+        } else if self.bench.state.with_untracked(|state| *state == State::Waiting) {
+            self.bench.state.set(State::Stopped);
+        }
+    }
+
     pub(crate) fn dismiss(self, id: usize) {
         self.notices.update(|all| all.retain(|notice| notice.id != id));
     }
@@ -218,6 +248,7 @@ impl Client {
             Reply::Engine(event) => self.run.apply(event),
             Reply::Stats(stats) => self.run.stats.set(Some(stats)),
             Reply::Done => self.run.phase.set(Phase::Done),
+            Reply::Bench(reply) => self.bench.receive(reply),
             Reply::Failed(failure) => self.fail(failure),
             Reply::Lost(message) => {
                 self.gpu.set(Gpu::Lost(message));
@@ -232,6 +263,10 @@ impl Client {
     }
 
     fn fail(self, failure: Failure) {
+        // Its own failures come with `BenchReply`; this is the worker's end.
+        if failure.kind == FailureKind::Worker && self.bench.is_running() {
+            self.bench.state.set(State::Failed(failure.clone()));
+        }
         if self.run.phase.get_untracked() != Phase::Idle && self.run.phase.get_untracked() != Phase::Done {
             self.run.phase.set(Phase::Stopped);
         }

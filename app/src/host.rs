@@ -9,6 +9,7 @@ use futures_util::{
 };
 use selfrag::{
     Error, Result,
+    bench::Order,
     error::GpuError,
     gpu::{Gpu, Options},
     platform::{BlobSource, ByteSource, HttpTransport, Store, Transport, get_small, sleep},
@@ -24,8 +25,9 @@ use web_sys::File;
 use crate::{
     Job, Stop, adapter,
     library::Library,
+    measure::measure,
     post,
-    protocol::{Failure, GpuFacts, ModelFacts, Origin, Reply, Request, Settings},
+    protocol::{BenchReply, Failure, GpuFacts, ModelFacts, Origin, Reply, Request, Settings},
     session::Session,
 };
 
@@ -84,6 +86,10 @@ impl Host {
             Request::LoadFiles { keep } => self.load(Source::Files { files, keep }).await,
             Request::LoadKept { folder } => self.load(Source::Kept(folder)).await,
             Request::Ask { question, settings } => self.ask(&question, &settings).await,
+            Request::Bench(order) => {
+                self.bench(&order).await;
+                Ok(())
+            }
             Request::Forget { folder } => self.forget(&folder).await,
             // Handled on arrival.
             Request::Stop => Ok(()),
@@ -226,6 +232,19 @@ impl Host {
         let files = fetch_model(model, transport, store, &Patience::default(), &mut report).await?;
         let origin = if stored { Origin::Storage } else { Origin::Elsewhere };
         Ok(Found { name: model.name.clone(), files, origin })
+    }
+
+    /// Measures; a stop ends it at its next await.
+    async fn bench(&self, order: &Order) {
+        let (handle, registration) = AbortHandle::new_pair();
+        *self.stop.load.borrow_mut() = Some(handle);
+        let measured = Abortable::new(measure(order), registration).await;
+        self.stop.load.take();
+        post(&Reply::Bench(match measured {
+            Ok(Ok(())) => BenchReply::Done,
+            Ok(Err(error)) => BenchReply::Failed(Failure::from(&error)),
+            Err(_) => BenchReply::Stopped,
+        }));
     }
 
     async fn ask(&mut self, question: &str, settings: &Settings) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The page: a question box, the model, and an answer that shows how it came about. The engine runs in a worker.
 
+mod bench;
 mod client;
 mod format;
 mod link;
@@ -7,6 +8,7 @@ mod offline;
 mod protocol;
 #[cfg(feature = "replay")]
 mod replay;
+mod route;
 mod run;
 mod view;
 
@@ -15,7 +17,7 @@ use leptos::prelude::*;
 fn main() {
     console_error_panic_hook::set_once();
     let client = client::Client::new();
-    mount_to_body(move || view::page(client));
+    mount_to_body(move || view::view(client));
     #[cfg(feature = "replay")]
     if replay::start(client) {
         return;

@@ -3,7 +3,13 @@
 //! The page asks with [`Request`]; the worker tells with [`Reply`], many to one request. Both start up on their own: the
 //! worker says [`Reply::Hello`] when it listens, and the page keeps its requests until then.
 
-use selfrag::{Error, error::GpuError, event::Event, weights::fetch::FetchEvent};
+use selfrag::{
+    Error,
+    bench::{Order, Progress, Report},
+    error::GpuError,
+    event::Event,
+    weights::fetch::FetchEvent,
+};
 use serde::{Deserialize, Serialize};
 
 /// Page → worker.
@@ -21,7 +27,9 @@ pub(crate) enum Request {
     LoadKept { folder: String },
     /// Answer a question.
     Ask { question: String, settings: Settings },
-    /// Stop what is under way: a download or an answer.
+    /// Measure speed.
+    Bench(Order),
+    /// Stop what is under way: a download, an answer or a benchmark.
     Stop,
     /// Delete a model from browser storage.
     Forget { folder: String },
@@ -50,12 +58,29 @@ pub(crate) enum Reply {
     Stats(Stats),
     /// The answer is complete.
     Done,
+    /// A benchmark goes on or ends.
+    Bench(BenchReply),
     /// What was asked for failed.
     Failed(Failure),
     /// The GPU device was lost; the worker builds everything anew.
     Lost(String),
     /// Everything is there again after a loss.
     Recovered,
+}
+
+/// What is told of a benchmark.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum BenchReply {
+    /// Something else is being measured, or more of the same.
+    Progress(Progress),
+    /// A weight format is measured.
+    Report(Box<Report>),
+    /// All are.
+    Done,
+    /// Stopped by the page.
+    Stopped,
+    /// It cannot go on.
+    Failed(Failure),
 }
 
 /// When passages are retrieved.

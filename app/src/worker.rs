@@ -4,6 +4,7 @@ mod adapter;
 mod corpus;
 mod host;
 mod library;
+mod measure;
 mod protocol;
 mod session;
 mod speed;
@@ -47,7 +48,7 @@ fn main() {
 /// Ends what is under way.
 #[derive(Clone, Default)]
 struct Stop {
-    /// Ends a load at its next await.
+    /// Ends a load or a benchmark at its next await.
     load: Rc<RefCell<Option<AbortHandle>>>,
     /// Read by the answer under way between two steps, so that it can give its memory back.
     answer: Rc<RefCell<selfrag::self_rag::Stop>>,

@@ -55,6 +55,8 @@ test("with its server gone, the page opens in its folder, and a kept model answe
   assert.equal(await answered(page), "There are many.");
   await page.goto(`${folder.url}some/folder/index.html#question`);
   await isThere(page);
+  await page.goto(`${folder.url}some/folder/?bench`);
+  await page.getByTestId("bench").waitFor();
   await assert.rejects(page.goto(folder.url), /ERR_CONNECTION_REFUSED/, "what lies outside the folder is not its business");
   assert.deepEqual(errors, []);
   await context.close();

@@ -23,6 +23,7 @@ pub(crate) fn Footer(client: Client) -> impl IntoView {
                 "Everything runs in this tab: questions and models stay on this computer. Passages: Wikipedia, CC BY-SA. \
                 After Asai et al., “Self-RAG: Learning to Retrieve, Generate, and Critique through Self-Reflection”, 2023."
             </p>
+            <p><a href="#/bench" data-testid="to-bench">"How fast is this GPU?"</a></p>
         </footer>
     }
 }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod bench;
 mod decision;
 mod footer;
 mod meter;
@@ -16,10 +17,22 @@ mod settings;
 
 use leptos::prelude::*;
 
-use crate::client::{Client, Gpu};
+use crate::{
+    client::{Client, Gpu},
+    route::{self, Route},
+};
 
-/// The whole page.
-pub(crate) fn page(client: Client) -> impl IntoView {
+/// The view that the address asks for.
+pub(crate) fn view(client: Client) -> impl IntoView {
+    let route = route::follow();
+    move || match route.get() {
+        Route::Page => page(client).into_any(),
+        Route::Bench => view! { <bench::BenchView client/> }.into_any(),
+    }
+}
+
+/// Questions and answers.
+fn page(client: Client) -> impl IntoView {
     let absent = move || match client.gpu.get() {
         Gpu::Absent(failure) => Some(failure),
         _ => None,

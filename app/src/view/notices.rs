@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Title and advice of a failure.
-fn explain(kind: FailureKind) -> (&'static str, &'static str) {
+pub(super) fn explain(kind: FailureKind) -> (&'static str, &'static str) {
     match kind {
         FailureKind::NoWebGpu => (
             "This browser has no WebGPU",

@@ -3,35 +3,25 @@
 
 mod model;
 mod report;
+mod spec;
 
 pub use model::{Geometry, RandomLlama};
 pub use report::{KernelRow, Report, Row};
+pub use spec::{Order, Spec, format_named};
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result,
+    Error, Result,
     generator::{
         Generator, SeqId,
-        llama::{Llama, LlamaOptions},
+        llama::{Llama, LlamaOptions, LoadProgress},
     },
-    gpu::Gpu,
+    gpu::{Facts, Gpu, Grain, Recording},
+    ops::{self, MAX_VEC_TOKENS},
     platform::now_ms,
-    weights::DType,
+    weights::Weights,
 };
-
-/// What to run.
-#[derive(Debug, Clone)]
-pub struct Spec {
-    /// The model's sizes.
-    pub geometry: Geometry,
-    /// Its weights' format.
-    pub dtype: DType,
-    /// Which of [`WORKLOADS`].
-    pub workloads: Vec<String>,
-    /// Tokens a decode workload writes.
-    pub steps: usize,
-    /// Measure each kernel too.
-    pub kernels: bool,
-}
 
 /// Names of the workloads and what they do.
 pub const WORKLOADS: [(&str, &str); 5] = [
@@ -42,74 +32,122 @@ pub const WORKLOADS: [(&str, &str); 5] = [
     ("short-form", "ten passages of 150 tokens after a prompt of 50, 100 new tokens each: one question, seconds"),
 ];
 
-/// Tokens of an answer that warm everything up: a GPU that was idle takes tenths of a second to raise its clock.
-pub(crate) const WARM_UP: usize = 4;
-/// Milliseconds that a workload is at it before it is measured, on a GPU.
+/// Tokens of an answer that compile what a workload needs.
+pub(crate) const WARM_UP: usize = 6;
+/// Milliseconds that a workload is at it before it is measured, on a GPU: one that was idle takes tenths of a second to raise its clock.
 const WARM_UP_MS: f64 = 400.0;
 
-/// Runs the workloads of `spec`; `progress` hears what is going on.
-pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(&str)) -> Result<Report> {
+/// What is going on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// In words.
+    pub what: String,
+    /// How much of it is done, 0 to 1, while that is known; the first word on something knows nothing.
+    pub share: Option<f64>,
+}
+
+/// Runs the workloads of `spec`; `progress` hears what is going on. In a browser the future may be dropped at any time, and what it
+/// held on the GPU goes with it.
+pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(Progress)) -> Result<Report> {
+    spec.check()?;
+    let mut tell = |what: &str, share| progress(Progress { what: what.to_owned(), share });
     let mut report = Report::new(gpu, spec);
-    progress("copy bandwidth");
+    tell("copy bandwidth", None);
     report.copy_gb_per_sec = copy_bandwidth(gpu).await?;
     let weights = RandomLlama::new(spec.geometry, spec.dtype);
     report.tensor_bytes = weights.bytes();
-    progress(&format!("loading {} ({:.1} GB)", crate::weights::Weights::name(&weights), weights.bytes() as f64 / 1e9));
+    let loading = format!("loading {} ({:.1} GB)", weights.name(), weights.bytes() as f64 / 1e9);
+    tell(&loading, None);
     let before = gpu.allocated_bytes();
     let start = now_ms();
     let context = if spec.workloads.iter().any(|w| w == "decode-2048") { 2048 + spec.steps + 640 } else { 0 };
     let kv_tokens = Some((10 * 256 + 10 * (spec.steps + 16)).max(256 + 10 * spec.steps + 512).max(context).max(2700));
     let options = LlamaOptions { kv_tokens, ..LlamaOptions::default() };
-    let mut llama = Llama::load(gpu, &weights, options, &mut |_| {}).await?;
+    let mut on_load = |LoadProgress { bytes, total }| tell(&loading, Some(bytes as f64 / total.max(1) as f64));
+    let mut llama = Llama::load(gpu, &weights, options, &mut on_load).await?;
     report.load_secs = (now_ms() - start) / 1e3;
     report.model_bytes = gpu.allocated_bytes() - before;
     llama.watch(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
     for workload in &spec.workloads {
-        progress(workload);
+        tell(workload, None);
         let row = match workload.as_str() {
             "decode" => decode(&mut llama, spec, workload, 1, 256).await?,
             "decode-10" => decode(&mut llama, spec, workload, 10, 256).await?,
             "decode-2048" => decode(&mut llama, spec, workload, 1, 2048).await?,
             "prefill" => prefill(&mut llama, workload).await?,
             "short-form" => short_form(&mut llama, workload).await?,
-            other => return Err(crate::Error::config("workload", format!("{other:?} is none of {WORKLOADS:?}"))),
+            other => return Err(Error::config("workloads", format!("{other:?} is none of {WORKLOADS:?}"))),
         };
         let per_pass = if workload == "prefill" { 0 } else { weights.bytes_per_token() };
         report.push(row, per_pass);
     }
     if spec.kernels {
-        progress("kernels");
+        tell("kernels", None);
         report.kernels = kernels(gpu, &mut llama, spec).await?;
     }
     report.bytes_after = gpu.allocated_bytes() - before;
     Ok(report)
 }
 
-/// Bytes read plus bytes written a second by a large copy between buffers, best of several.
+/// Bytes of the copy: far more than caches hold, as far as the device allows; a software device has no time for so many.
+fn copy_bytes(facts: &Facts) -> u64 {
+    let most = if facts.software { 64 << 20 } else { 1 << 30 };
+    most.min(facts.max_binding_bytes).min(facts.max_buffer_bytes) / 16 * 16
+}
+
+/// Bytes read plus bytes written a second by a large copy between buffers, best of several: GPU time where it can be measured.
 async fn copy_bandwidth(gpu: &Gpu) -> Result<f64> {
-    let bytes = (1u64 << 30).min(gpu.facts().max_binding_bytes / 4 * 4).min(gpu.facts().max_buffer_bytes / 4 * 4);
-    let bytes = if gpu.facts().software { bytes.min(64 << 20) } else { bytes };
-    let (from, to) = (gpu.buffer("copy from", bytes)?, gpu.buffer("copy to", bytes)?);
     const COPIES: u32 = 8;
+    let bytes = copy_bytes(gpu.facts());
+    let (from, to) = (gpu.buffer("copy from", bytes)?, gpu.buffer("copy to", bytes)?);
+    // One pass, so that a browser's rounded timestamps fall on the sum.
+    let mut recording = Recording::new();
+    (0..COPIES).for_each(|_| ops::copy(gpu, &mut recording, &from, &to, bytes));
     let mut best = 0.0f64;
     for _ in 0..4 {
         gpu.flush().await?;
-        let start = now_ms();
-        gpu.copy(&from, &to, COPIES);
-        gpu.flush().await?;
-        best = best.max(2.0 * f64::from(COPIES) * bytes as f64 / ((now_ms() - start) / 1e3) / 1e9);
+        let ((), Clocks { secs, gpu_secs }) = timed(gpu, async || {
+            recording.submit(gpu);
+            gpu.flush().await
+        })
+        .await?;
+        best = best.max(2.0 * f64::from(COPIES) * bytes as f64 / gpu_secs.unwrap_or(secs) / 1e9);
     }
     Ok(best)
 }
 
-fn tokens(count: usize, seed: usize) -> Vec<u32> {
-    (0..count).map(|i| ((i * 37 + seed * 101) % 30_000 + 100) as u32).collect()
+/// A piece of work by both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Clocks {
+    secs: f64,
+    gpu_secs: Option<f64>,
+}
+
+/// Does `work`, which must end with everything it submitted.
+async fn timed<T>(gpu: &Gpu, work: impl AsyncFnOnce() -> Result<T>) -> Result<(T, Clocks)> {
+    let timer = gpu.start_timing(Grain::Recording);
+    let start = now_ms();
+    let done = work().await?;
+    // A browser's clock may stand still for as long as a tiny pass takes.
+    let secs = ((now_ms() - start) / 1e3).max(1e-6);
+    let gpu_secs = match timer {
+        Some(timer) => timer.seconds().await?,
+        None => None,
+    };
+    Ok((done, Clocks { secs, gpu_secs }))
+}
+
+/// Tokens that are not special, of as many kinds as the vocabulary has.
+fn tokens(llama: &Llama, count: usize, seed: usize) -> Vec<u32> {
+    let kinds = (llama.config().vocabulary - 100).min(30_000);
+    (0..count).map(|i| ((i * 37 + seed * 101) % kinds + 100) as u32).collect()
 }
 
 /// `count` forks of a prefix.
 async fn forks(llama: &mut Llama, count: usize, prefix: usize) -> Result<(SeqId, Vec<SeqId>)> {
     let root = llama.start()?;
-    llama.forward(&[(root, tokens(prefix, 0))]).await?;
+    let prompt = tokens(llama, prefix, 0);
+    llama.forward(&[(root, prompt)]).await?;
     let forks = (0..count).map(|_| llama.fork(root)).collect::<Result<_>>()?;
     Ok((root, forks))
 }
@@ -123,46 +161,60 @@ async fn steps(llama: &mut Llama, seqs: &[SeqId], mut next: Vec<u32>, count: usi
     Ok(next)
 }
 
-/// Steps of other sequences of the same number, until the clock is up.
+/// Steps of other sequences of the same number, until the clock is up. A software device has none to raise.
 async fn warm_up(llama: &mut Llama, count: usize) -> Result<()> {
     let start = now_ms();
-    while now_ms() - start < WARM_UP_MS {
+    while now_ms() - start < WARM_UP_MS && !llama.gpu().facts().software {
         let (root, seqs) = forks(llama, count, 16).await?;
-        steps(llama, &seqs, tokens(count, 1), 32).await?;
+        let first = tokens(llama, count, 1);
+        steps(llama, &seqs, first, 32).await?;
         seqs.iter().chain([&root]).for_each(|seq| llama.free(*seq));
     }
     Ok(())
 }
 
+/// A row of what `work` does in `passes` passes over the weights.
+async fn measured(
+    llama: &mut Llama,
+    (name, tokens, passes): (&str, usize, usize),
+    work: impl AsyncFnOnce(&mut Llama) -> Result<()>,
+) -> Result<Row> {
+    let gpu = llama.gpu().clone();
+    let launches = gpu.launches();
+    let ((), Clocks { secs, gpu_secs }) = timed(&gpu, async || work(llama).await).await?;
+    let launches = (gpu.launches() - launches) as f64 / passes as f64;
+    Ok(Row { workload: name.into(), tokens, passes, secs, gpu_secs, launches, ..Row::default() })
+}
+
 async fn decode(llama: &mut Llama, spec: &Spec, name: &str, count: usize, context: usize) -> Result<Row> {
     let (root, seqs) = forks(llama, count, context).await?;
-    let mut next = steps(llama, &seqs, tokens(count, 1), WARM_UP).await?;
-    if !llama.gpu().facts().software {
-        warm_up(llama, count).await?;
-        next = steps(llama, &seqs, next, 2).await?;
-    }
-    let launches = llama.gpu().launches();
-    let start = now_ms();
-    steps(llama, &seqs, next, spec.steps).await?;
-    let secs = (now_ms() - start) / 1e3;
-    let launches = (llama.gpu().launches() - launches) as f64 / spec.steps as f64;
+    let first = tokens(llama, count, 1);
+    let next = steps(llama, &seqs, first, WARM_UP - 2).await?;
+    warm_up(llama, count).await?;
+    let next = steps(llama, &seqs, next, 2).await?;
+    let row = measured(llama, (name, count * spec.steps, spec.steps), async |llama| {
+        steps(llama, &seqs, next, spec.steps).await.map(drop)
+    })
+    .await?;
     seqs.iter().chain([&root]).for_each(|seq| llama.free(*seq));
-    Ok(Row { workload: name.into(), tokens: count * spec.steps, passes: spec.steps, secs, launches, ..Row::default() })
+    Ok(row)
 }
 
 async fn prefill(llama: &mut Llama, name: &str) -> Result<Row> {
+    // Compiling the kernels is no part of it.
+    let (seq, few) = (llama.start()?, tokens(llama, 2 * MAX_VEC_TOKENS, 0));
+    llama.forward(&[(seq, few)]).await?;
+    llama.free(seq);
+    // A software device takes its time for one.
+    let tries = if llama.gpu().facts().software { 1 } else { 5 };
     let mut best = Row { secs: f64::INFINITY, ..Row::default() };
-    for _ in 0..5 {
+    for _ in 0..tries {
         let seqs: Vec<SeqId> = (0..10).map(|_| llama.start()).collect::<Result<_>>()?;
-        let batch: Vec<_> = seqs.iter().enumerate().map(|(i, seq)| (*seq, tokens(256, i))).collect();
-        let launches = llama.gpu().launches();
-        let start = now_ms();
-        llama.forward(&batch).await?;
-        let secs = (now_ms() - start) / 1e3;
-        let launches = (llama.gpu().launches() - launches) as f64;
+        let batch: Vec<_> = seqs.iter().enumerate().map(|(i, seq)| (*seq, tokens(llama, 256, i))).collect();
+        let row = measured(llama, (name, 2560, 1), async |llama| llama.forward(&batch).await.map(drop)).await?;
         seqs.iter().for_each(|seq| llama.free(*seq));
-        if secs < best.secs {
-            best = Row { workload: name.into(), tokens: 2560, passes: 1, secs, launches, ..Row::default() };
+        if row.secs < best.secs {
+            best = row;
         }
     }
     Ok(best)
@@ -170,22 +222,23 @@ async fn prefill(llama: &mut Llama, name: &str) -> Result<Row> {
 
 async fn short_form(llama: &mut Llama, name: &str) -> Result<Row> {
     const NEW: usize = 100;
-    if !llama.gpu().facts().software {
-        warm_up(llama, 10).await?;
-    }
-    let launches = llama.gpu().launches();
-    let start = now_ms();
-    let (root, seqs) = forks(llama, 10, 50).await?;
-    let batch: Vec<_> = seqs.iter().enumerate().map(|(i, seq)| (*seq, tokens(150, i))).collect();
-    let first = llama.forward(&batch).await?.into_iter().map(|output| output.token).collect();
-    steps(llama, &seqs, first, NEW - 1).await?;
-    let secs = (now_ms() - start) / 1e3;
-    let launches = (llama.gpu().launches() - launches) as f64;
-    seqs.iter().chain([&root]).for_each(|seq| llama.free(*seq));
-    Ok(Row { workload: name.into(), tokens: 10 * NEW, passes: NEW, secs, launches, ..Row::default() })
+    warm_up(llama, 10).await?;
+    // As for prefill.
+    question(llama, WARM_UP).await?;
+    measured(llama, (name, 10 * NEW, NEW), async |llama| question(llama, NEW).await).await
 }
 
-/// GPU time of each kernel in a few steps of decoding and in one prefill.
+/// Ten passages after a prompt, `new` tokens each.
+async fn question(llama: &mut Llama, new: usize) -> Result<()> {
+    let (root, seqs) = forks(llama, 10, 50).await?;
+    let batch: Vec<_> = seqs.iter().enumerate().map(|(i, seq)| (*seq, tokens(llama, 150, i))).collect();
+    let first = llama.forward(&batch).await?.into_iter().map(|output| output.token).collect();
+    steps(llama, &seqs, first, new - 1).await?;
+    seqs.iter().chain([&root]).for_each(|seq| llama.free(*seq));
+    Ok(())
+}
+
+/// GPU time of each kernel in a few steps of decoding and in one prefill; nothing where the device cannot tell.
 async fn kernels(gpu: &Gpu, llama: &mut Llama, spec: &Spec) -> Result<Vec<KernelRow>> {
     let mut rows = Vec::new();
     for (name, count) in [("decode", 1), ("decode-10", 10)] {
@@ -194,19 +247,43 @@ async fn kernels(gpu: &Gpu, llama: &mut Llama, spec: &Spec) -> Result<Vec<Kernel
         }
         const STEPS: usize = 4;
         let (root, seqs) = forks(llama, count, 256).await?;
-        if !gpu.start_timing() {
-            return Ok(Vec::new());
-        }
-        steps(llama, &seqs, tokens(count, 1), STEPS).await?;
-        rows.extend(KernelRow::list(name, STEPS, gpu.stop_timing().await?));
+        let Some(timer) = gpu.start_timing(Grain::Kernel) else { return Ok(Vec::new()) };
+        let first = tokens(llama, count, 1);
+        steps(llama, &seqs, first, STEPS).await?;
+        rows.extend(KernelRow::list(name, STEPS, timer.kernels().await?));
         seqs.iter().chain([&root]).for_each(|seq| llama.free(*seq));
     }
     if spec.workloads.iter().any(|w| w == "prefill") {
         let seq = llama.start()?;
-        gpu.start_timing();
-        llama.forward(&[(seq, tokens(1024, 0))]).await?;
-        rows.extend(KernelRow::list("prefill", 1, gpu.stop_timing().await?));
+        let Some(timer) = gpu.start_timing(Grain::Kernel) else { return Ok(Vec::new()) };
+        let prompt = tokens(llama, 1024, 0);
+        llama.forward(&[(seq, prompt)]).await?;
+        rows.extend(KernelRow::list("prefill", 1, timer.kernels().await?));
         llama.free(seq);
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_large_where_the_device_allows_it() {
+        let facts = Facts {
+            name: String::new(),
+            backend: String::new(),
+            software: false,
+            subgroups: false,
+            f16: false,
+            cooperative: false,
+            max_binding_bytes: 1 << 32,
+            max_buffer_bytes: 1 << 32,
+            max_invocations: 256,
+        };
+        assert_eq!(copy_bytes(&facts), 1 << 30);
+        assert_eq!(copy_bytes(&Facts { software: true, ..facts.clone() }), 64 << 20);
+        assert_eq!(copy_bytes(&Facts { max_binding_bytes: (128 << 20) + 4, ..facts.clone() }), 128 << 20);
+        assert_eq!(copy_bytes(&Facts { max_buffer_bytes: (1 << 28) - 1, ..facts }), (1 << 28) - 16);
+    }
 }

@@ -1,7 +1,7 @@
 //! A Llama of any geometry with random weights, made on the spot: speed does not depend on their values.
 
 use crate::{
-    Result,
+    Error, Result,
     ops::self_test::Random,
     platform::LocalFuture,
     weights::{DType, Metadata, TensorInfo, Value, Weights},
@@ -45,13 +45,32 @@ impl Geometry {
         context_length: 2048,
     };
 
+    /// For slow devices and tests: everything runs, nothing takes long. Its columns are whole blocks of every format.
+    pub const TINY: Self = Self {
+        name: "tiny",
+        layers: 2,
+        hidden: 256,
+        feed_forward: 256,
+        heads: 4,
+        kv_heads: 1,
+        vocabulary: 4096,
+        context_length: 4096,
+    };
+
+    /// The geometry of a name.
+    pub fn named(name: &str) -> Result<Self> {
+        let known = Self::ALL.map(|geometry| geometry.name);
+        let unknown = || Error::config("geometry", format!("{name:?} is none of {known:?}"));
+        Self::ALL.into_iter().find(|geometry| geometry.name == name).ok_or_else(unknown)
+    }
+
     /// Whether rows of every matrix are whole blocks of the format.
     pub fn fits(&self, dtype: DType) -> bool {
         [self.hidden, self.feed_forward].iter().all(|cols| cols.is_multiple_of(dtype.block_len()))
     }
 
     /// All that have a name.
-    pub const ALL: [Self; 2] = [Self::LLAMA2_7B, Self::SMOLLM2_135M];
+    pub const ALL: [Self; 3] = [Self::LLAMA2_7B, Self::SMOLLM2_135M, Self::TINY];
 }
 
 /// Random weights of a geometry in one format; norms are f32.

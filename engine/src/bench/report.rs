@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Spec;
 use crate::gpu::{Facts, Gpu, KernelTime};
 
 /// A workload's result.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Its name.
     pub workload: String,
@@ -18,6 +18,8 @@ pub struct Row {
     pub passes: usize,
     /// Wall time.
     pub secs: f64,
+    /// GPU time of the same passes, gaps between kernels included, transfers not; where the device can tell.
+    pub gpu_secs: Option<f64>,
     /// Launches a pass.
     pub launches: f64,
     /// Tokens a second.
@@ -26,10 +28,16 @@ pub struct Row {
     pub gb_per_sec: Option<f64>,
     /// The same as a share of the copy bandwidth.
     pub of_copy: Option<f64>,
+    /// Launches a token.
+    pub launches_per_token: f64,
+    /// Milliseconds of GPU time a token.
+    pub gpu_ms_per_token: Option<f64>,
+    /// GPU time as a share of wall time.
+    pub gpu_of_wall: Option<f64>,
 }
 
 /// A kernel's share of a workload.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KernelRow {
     /// The workload.
     pub workload: String,
@@ -59,7 +67,7 @@ impl KernelRow {
 }
 
 /// Everything measured.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The device.
     pub device: Facts,
@@ -73,7 +81,7 @@ pub struct Report {
     pub bytes_after: u64,
     /// Making the weights and moving them to the GPU.
     pub load_secs: f64,
-    /// A large copy: bytes read plus written.
+    /// A large copy by a kernel: bytes read plus written a second.
     pub copy_gb_per_sec: f64,
     /// A row a workload.
     pub rows: Vec<Row>,
@@ -104,53 +112,160 @@ impl Report {
             row.gb_per_sec = Some(rate);
             row.of_copy = Some(rate / self.copy_gb_per_sec);
         }
+        row.launches_per_token = row.launches * row.passes as f64 / row.tokens as f64;
+        row.gpu_ms_per_token = row.gpu_secs.map(|secs| secs * 1e3 / row.tokens as f64);
+        row.gpu_of_wall = row.gpu_secs.map(|secs| secs / row.secs);
         self.rows.push(row);
     }
 
-    /// As Markdown.
-    pub fn markdown(&self) -> String {
+    /// Device, copy bandwidth, memory and load time in a line.
+    pub fn summary(&self) -> String {
         let gb = |bytes: u64| bytes as f64 / 1e9;
-        let mut out = format!(
-            "{} on {} ({}{}{}{}); copy {:.0} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s\n\n",
+        format!(
+            "{} on {} ({}{}{}{}); copy {} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s",
             self.model,
             if self.device.name.is_empty() { "an unnamed device" } else { &self.device.name },
             self.device.backend,
             if self.device.subgroups { ", subgroups" } else { "" },
             if self.device.f16 { ", f16" } else { "" },
             if self.device.cooperative { ", cooperative matrices" } else { "" },
-            self.copy_gb_per_sec,
+            significant(self.copy_gb_per_sec),
             gb(self.tensor_bytes),
             gb(self.model_bytes),
             gb(self.bytes_after),
             self.load_secs
-        );
-        out += "| workload | tok/s | ms a pass | GB/s | of copy | launches a pass |\n| --- | --- | --- | --- | --- | --- |\n";
-        for row in &self.rows {
-            let rate = row.gb_per_sec.map_or_else(|| "–".into(), |rate| format!("{rate:.0}"));
-            let share = row.of_copy.map_or_else(|| "–".into(), |share| format!("{:.0} %", share * 100.0));
-            let _ = writeln!(
-                out,
-                "| {} | {:.1} | {:.2} | {rate} | {share} | {:.0} |",
-                row.workload,
-                row.tokens_per_sec,
-                row.secs * 1e3 / row.passes as f64,
-                row.launches / if row.workload == "short-form" { row.passes as f64 } else { 1.0 }
-            );
-        }
+        )
+    }
+
+    /// As Markdown.
+    pub fn markdown(&self) -> String {
+        let mut out = format!("{}\n\n", self.summary());
+        table(&mut out, &Row::COLUMNS, self.rows.iter().map(Row::cells));
         if !self.kernels.is_empty() {
-            out += "\n| workload | kernel | launches a pass | µs a pass | µs a launch |\n| --- | --- | --- | --- | --- |\n";
-            for row in &self.kernels {
-                let _ = writeln!(
-                    out,
-                    "| {} | {} | {:.0} | {:.0} | {:.1} |",
-                    row.workload,
-                    row.kernel,
-                    row.launches,
-                    row.micros,
-                    row.micros / row.launches
-                );
-            }
+            out.push('\n');
+            table(&mut out, &KernelRow::COLUMNS, self.kernels.iter().map(KernelRow::cells));
         }
         out
+    }
+}
+
+fn table<const N: usize>(out: &mut String, columns: &[&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let _ = writeln!(out, "| {} |\n|{}", columns.join(" | "), " --- |".repeat(N));
+    for row in rows {
+        let _ = writeln!(out, "| {} |", row.join(" | "));
+    }
+}
+
+impl Row {
+    /// What [`Row::cells`] holds.
+    pub const COLUMNS: [&str; 10] = [
+        "workload",
+        "tok/s",
+        "GB/s",
+        "of copy",
+        "launches a token",
+        "GPU ms a token",
+        "launches a pass",
+        "ms a pass",
+        "GPU ms a pass",
+        "GPU of wall",
+    ];
+
+    /// The row as people read it.
+    pub fn cells(&self) -> [String; 10] {
+        let passes = self.passes as f64;
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        [
+            self.workload.clone(),
+            format!("{:.1}", self.tokens_per_sec),
+            known(self.gb_per_sec, significant),
+            known(self.of_copy, percent),
+            format!("{:.1}", self.launches_per_token),
+            known(self.gpu_ms_per_token, |ms| format!("{ms:.3}")),
+            format!("{:.0}", self.launches),
+            format!("{:.2}", self.secs * 1e3 / passes),
+            known(self.gpu_secs, |secs| format!("{:.2}", secs * 1e3 / passes)),
+            known(self.gpu_of_wall, percent),
+        ]
+    }
+}
+
+impl KernelRow {
+    /// What [`KernelRow::cells`] holds.
+    pub const COLUMNS: [&str; 5] = ["workload", "kernel", "launches a pass", "µs a pass", "µs a launch"];
+
+    /// The row as people read it.
+    pub fn cells(&self) -> [String; 5] {
+        [
+            self.workload.clone(),
+            self.kernel.clone(),
+            format!("{:.0}", self.launches),
+            format!("{:.0}", self.micros),
+            format!("{:.1}", self.micros / self.launches),
+        ]
+    }
+}
+
+/// Hundreds of GB/s need no fraction, and a software device's few have nothing else.
+fn significant(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.2}") } else { format!("{rate:.0}") }
+}
+
+/// A value that a device may not tell.
+fn known(value: Option<f64>, show: impl FnOnce(f64) -> String) -> String {
+    value.map_or_else(|| "–".into(), show)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            device: Facts {
+                name: "a card".into(),
+                backend: "Vulkan".into(),
+                software: false,
+                subgroups: true,
+                f16: false,
+                cooperative: false,
+                max_binding_bytes: 1 << 30,
+                max_buffer_bytes: 1 << 30,
+                max_invocations: 256,
+            },
+            model: "tiny q4_0".into(),
+            tensor_bytes: 9_000_000,
+            model_bytes: 20_000_000,
+            bytes_after: 20_000_000,
+            load_secs: 0.5,
+            copy_gb_per_sec: 100.0,
+            rows: Vec::new(),
+            kernels: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_row_is_completed_from_what_was_measured() {
+        let mut report = report();
+        let row =
+            Row { workload: "decode-10".into(), tokens: 80, passes: 8, secs: 0.4, launches: 30.0, ..Row::default() };
+        report.push(Row { gpu_secs: Some(0.2), ..row.clone() }, 1_000_000_000);
+        report.push(row, 0);
+        let [bound, free] = &report.rows[..] else { panic!("two rows") };
+        assert_eq!((bound.tokens_per_sec, bound.gb_per_sec, bound.of_copy), (200.0, Some(20.0), Some(0.2)));
+        assert_eq!((bound.launches_per_token, bound.gpu_ms_per_token, bound.gpu_of_wall), (3.0, Some(2.5), Some(0.5)));
+        assert_eq!((free.gb_per_sec, free.of_copy, free.gpu_ms_per_token, free.gpu_of_wall), (None, None, None, None));
+        let markdown = report.markdown();
+        let lines: Vec<&str> = markdown.lines().filter(|line| line.starts_with("| decode-10")).collect();
+        assert_eq!(lines[0], "| decode-10 | 200.0 | 20 | 20 % | 3.0 | 2.500 | 30 | 50.00 | 25.00 | 50 % |");
+        assert_eq!(lines[1], "| decode-10 | 200.0 | – | – | 3.0 | – | 30 | 50.00 | – | – |");
+    }
+
+    #[test]
+    fn a_report_survives_its_json() {
+        let mut report = report();
+        report.push(Row { workload: "prefill".into(), tokens: 10, passes: 1, secs: 1.0, ..Row::default() }, 0);
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
 }

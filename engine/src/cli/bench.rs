@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    bench::{self, Geometry, Spec, WORKLOADS},
+    bench::{self, Geometry, Spec},
     gpu::{Gpu, Options},
-    ops::self_test::FORMATS,
     platform::block_on,
     weights::DType,
 };
@@ -13,7 +12,7 @@ use crate::{
 /// Measures speed on this machine with random weights of a real model's size.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model's sizes: llama2-7b or smollm2-135m.
+    /// The model's sizes: llama2-7b, smollm2-135m or tiny.
     #[arg(long, default_value = "llama2-7b", value_parser = geometry)]
     geometry: Geometry,
     /// Layers, if not the geometry's own: less memory and time.
@@ -28,7 +27,7 @@ pub struct Args {
     /// Tokens that a decode workload writes.
     #[arg(long, default_value_t = 100)]
     steps: usize,
-    /// Time each kernel with timestamp queries too.
+    /// GPU time of each kernel too.
     #[arg(long)]
     kernels: bool,
     /// Do without subgroup operations.
@@ -46,49 +45,34 @@ pub struct Args {
 }
 
 fn geometry(name: &str) -> Result<Geometry, String> {
-    let known: Vec<&str> = Geometry::ALL.iter().map(|geometry| geometry.name).collect();
-    Geometry::ALL.into_iter().find(|geometry| geometry.name == name).ok_or_else(|| format!("one of {known:?}"))
+    Geometry::named(name).map_err(|error| error.to_string())
 }
 
 fn dtype(name: &str) -> Result<DType, String> {
-    let known: Vec<&str> = FORMATS.iter().map(|dtype| dtype.name()).collect();
-    FORMATS.into_iter().find(|dtype| dtype.name() == name).ok_or_else(|| format!("one of {known:?}"))
+    bench::format_named(name).map_err(|error| error.to_string())
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    for workload in &args.workloads {
-        let is_known = WORKLOADS.iter().any(|(name, _)| name == workload);
-        anyhow::ensure!(is_known, "--workloads {workload}: one of {:?}", WORKLOADS.map(|(name, _)| name));
-    }
-    anyhow::ensure!(args.steps > 0, "--steps: at least 1");
     let geometry = Geometry { layers: args.layers.unwrap_or(args.geometry.layers), ..args.geometry };
-    let deepest = 2048 + args.steps + bench::WARM_UP + 2;
-    anyhow::ensure!(
-        geometry.context_length >= deepest || !args.workloads.iter().any(|workload| workload == "decode-2048"),
-        "--workloads decode-2048 needs {deepest} tokens of context; {} has {}",
-        geometry.name,
-        geometry.context_length
-    );
-    for dtype in &args.types {
-        let (name, columns) = (geometry.name, [geometry.hidden, geometry.feed_forward]);
-        anyhow::ensure!(
-            geometry.fits(*dtype),
-            "--type {}: the columns of {name}, {columns:?}, are not whole blocks of {}",
-            dtype.name(),
-            dtype.block_len()
-        );
-    }
+    let Args { workloads, steps, kernels, .. } = args;
+    let spec = |dtype| Spec { geometry, dtype, workloads: workloads.clone(), steps, kernels };
+    let specs: Vec<Spec> = args.types.into_iter().map(spec).collect();
+    specs.iter().try_for_each(Spec::check)?;
     let mut reports = Vec::new();
-    for dtype in args.types {
-        let spec =
-            Spec { geometry, dtype, workloads: args.workloads.clone(), steps: args.steps, kernels: args.kernels };
+    for spec in &specs {
         let gpu = block_on(Gpu::open(Options {
             subgroups: !args.no_subgroups,
             f16: !args.no_f16,
             cooperative: !args.no_cooperative,
         }))?;
-        let report = block_on(bench::run(&gpu, &spec, &mut |what| eprintln!("{what} …")))?;
+        // A line a thing, not a line a percent.
+        let mut tell = |progress: bench::Progress| {
+            if progress.share.is_none() {
+                eprintln!("{} …", progress.what);
+            }
+        };
+        let report = block_on(bench::run(&gpu, spec, &mut tell))?;
         println!("{}", report.markdown());
         reports.push(report);
     }

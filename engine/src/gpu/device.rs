@@ -215,16 +215,6 @@ impl Gpu {
         self.inner.queue.write_buffer(buffer.raw(), offset, bytes);
     }
 
-    /// Copies all of a buffer into another, several times over: what a measurement of the memory's speed does.
-    pub fn copy(&self, from: &Buffer, to: &Buffer, times: u32) {
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("copy") };
-        let mut encoder = self.inner.device.create_command_encoder(&descriptor);
-        for _ in 0..times {
-            encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, from.bytes().min(to.bytes()));
-        }
-        self.inner.queue.submit([encoder.finish()]);
-    }
-
     /// Copies a range within each of the buffers, after all submitted work.
     pub fn copy_within<'a>(&self, buffers: impl Iterator<Item = &'a Buffer>, from: u64, to: u64, bytes: u64) {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("copy") };
@@ -310,7 +300,7 @@ impl Gpu {
         self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
     }
 
-    /// Drops the device as a driver crash would, for testing recovery.
+    /// Ends the device and gives its memory back at once; to whoever still uses it, it is lost as by a driver crash.
     pub fn destroy(&self) {
         self.inner.device.destroy();
     }
@@ -320,7 +310,8 @@ impl Gpu {
         #[cfg(target_family = "wasm")]
         let _ = submission;
         #[cfg(not(target_family = "wasm"))]
-        if let Err(error) = self.inner.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None }) {
+        if let Err(error) = self.inner.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None })
+        {
             self.inner.failure.lock().expect("no holder panics").get_or_insert(GpuError::Lost(error.to_string()));
         }
     }

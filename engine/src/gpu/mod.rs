@@ -17,4 +17,4 @@ pub use device::{Facts, Gpu, Options, Reading};
 pub use recording::Recording;
 pub use shaders::params;
 pub use tensor::{Buffer, Tensor, padded};
-pub use timing::KernelTime;
+pub use timing::{Grain, KernelTime, Timer};

@@ -2,7 +2,14 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use super::{Gpu, device::Reading, pipeline::Pipeline, shaders::Binding, tensor::Buffer};
+use super::{
+    Gpu,
+    device::Reading,
+    pipeline::Pipeline,
+    shaders::Binding,
+    tensor::Buffer,
+    timing::{Grain, RECORDING},
+};
 
 /// Dispatches in order, to be run as one compute pass. Each sees the writes of those before it.
 #[derive(Default)]
@@ -133,20 +140,15 @@ impl Recording {
             pass.set_bind_group(0, group, &[step.params_offset]);
             pass.dispatch_workgroups(step.groups[0], step.groups[1], step.groups[2]);
         };
-        if let Some(timing) = &mut *gpu.inner.timing.borrow_mut() {
-            for step in &self.steps {
-                let stamps = timing.next(step.pipeline.name);
-                let timestamp_writes = stamps.map(|(first, last)| wgpu::ComputePassTimestampWrites {
-                    query_set: &timing.set,
-                    beginning_of_pass_write_index: Some(first),
-                    end_of_pass_write_index: Some(last),
-                });
-                let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-                launch(&mut encoder.begin_compute_pass(&descriptor), step);
-            }
-        } else {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            self.steps.iter().for_each(|step| launch(&mut pass, step));
+        // Timestamps are taken at the ends of passes: that is all that browsers offer.
+        let each = gpu.inner.timing.borrow().as_ref().is_some_and(|timing| timing.grain == Grain::Kernel);
+        for steps in self.steps.chunks(if each { 1 } else { self.steps.len() }) {
+            let mut timing = gpu.inner.timing.borrow_mut();
+            let name = if each { steps[0].pipeline.name } else { RECORDING };
+            let timestamp_writes = timing.as_mut().and_then(|timing| timing.next(name));
+            let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            steps.iter().for_each(|step| launch(&mut pass, step));
         }
     }
 }

@@ -22,9 +22,7 @@ pub fn runs(rows: &[RowInfo]) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for (i, row) in rows.iter().enumerate() {
         match runs.last_mut() {
-            Some(run)
-                if run.count < 16 && run.sequence == row.sequence && run.position + run.count == row.position =>
-            {
+            Some(run) if run.count < 16 && run.sequence == row.sequence && run.position + run.count == row.position => {
                 run.count += 1;
             }
             _ => runs.push(Run { row: i as u32, count: 1, sequence: row.sequence, position: row.position }),

@@ -34,7 +34,10 @@ pub fn matmul_int(
     assert_eq!(x.cols, matrix.cols, "matmul_int: x has {} columns, the matrix {}", x.cols, matrix.cols);
     assert!(tokens <= x.rows && tokens <= y.rows, "matmul_int: {tokens} tokens, x holds {}, y {}", x.rows, y.rows);
     assert!(y.cols >= outputs, "matmul_int: y has {} columns, {outputs} wanted", y.cols);
-    assert!(!int.swiglu || matrix.is_whole() && int.norm.is_some(), "matmul_int: gate and up in one part, after a norm");
+    assert!(
+        !int.swiglu || matrix.is_whole() && int.norm.is_some(),
+        "matmul_int: gate and up in one part, after a norm"
+    );
     assert!(!int.swiglu || int.next.is_some(), "matmul_int: swiglu goes with integers out");
     if let Some((_, z)) = int.next {
         assert!(z.cols == outputs && outputs.is_multiple_of(32), "matmul_int: {outputs} outputs, z has {}", z.cols);

@@ -6,6 +6,7 @@ mod attention_bidirectional;
 mod attention_coop;
 mod attention_decode;
 mod attention_merge;
+mod copy;
 mod embed;
 mod gelu;
 mod layer_norm;
@@ -33,6 +34,7 @@ pub use attention_bidirectional::{Span, attention_bidirectional, attention_block
 pub use attention_coop::{Run, attention_coop, can_coop_attention, runs};
 pub use attention_decode::{attention_decode, pieces_bytes, splits};
 pub use attention_merge::attention_merge;
+pub use copy::copy;
 pub use embed::{Tokens, embed};
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;

@@ -2,8 +2,11 @@
 //! them, when a device is opened: a GPU that computes wrongly is refused instead of writing gibberish.
 
 pub mod coop;
+mod copy;
 pub mod encoder;
 pub mod integers;
+
+pub use copy::copy;
 
 use crate::{
     Result,
@@ -129,6 +132,7 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     attention(gpu, seed).await?;
     attention_decode(gpu, seed).await?;
     token_statistics(gpu, seed).await?;
+    copy(gpu, seed).await?;
     encoder::all(gpu, seed).await
 }
 

@@ -39,9 +39,10 @@ impl Step {
     /// Whether it is what a batch asks for.
     pub(super) fn is_for(&self, batch: &[(SeqId, Vec<u32>)]) -> bool {
         batch.len() == self.sequences.len()
-            && batch.iter().zip(self.sequences.iter().zip(&self.tokens)).all(|((seq, tokens), (own, token))| {
-                seq == own && tokens == std::slice::from_ref(token)
-            })
+            && batch
+                .iter()
+                .zip(self.sequences.iter().zip(&self.tokens))
+                .all(|((seq, tokens), (own, token))| seq == own && tokens == std::slice::from_ref(token))
     }
 }
 

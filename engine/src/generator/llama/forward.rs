@@ -166,7 +166,16 @@ impl Llama {
                 if self.kv_f32 || !ops::can_coop_attention(gpu, config.heads) {
                     ops::attention(gpu, r, config.heads, info, table, &s.q, cache, &s.attended);
                 } else {
-                    ops::attention_coop(gpu, r, config.heads, (&tiles.runs, runs.len()), table, &s.q, cache, &s.attended);
+                    ops::attention_coop(
+                        gpu,
+                        r,
+                        config.heads,
+                        (&tiles.runs, runs.len()),
+                        table,
+                        &s.q,
+                        cache,
+                        &s.attended,
+                    );
                 }
                 ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
                 ops::matmul_coop(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);

@@ -25,7 +25,8 @@ pub async fn quantize(gpu: &Gpu, seed: u64) -> Result<()> {
         ops::quantize(gpu, &mut recording, &x_gpu, with_gain.then_some(&gain_gpu.buffer), &z, rows);
         recording.submit(gpu);
         let case = format!("seed {seed}, {rows}×{cols}, gain {with_gain}");
-        let gained: Vec<f32> = x.iter().zip(gain.iter().cycle()).map(|(x, g)| if with_gain { x * g } else { *x }).collect();
+        let gained: Vec<f32> =
+            x.iter().zip(gain.iter().cycle()).map(|(x, g)| if with_gain { x * g } else { *x }).collect();
         check_integers(gpu, "quantize", &case, &z, (&gained, &x), 4e-5).await?;
     }
     Ok(())

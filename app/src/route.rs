@@ -1,0 +1,46 @@
+//! Which view the address asks for: `#/bench`, or `?bench` for what cannot have a fragment; everything else is the page.
+//! Neither needs anything of the server, and the kept page answers both without a network.
+
+use leptos::prelude::*;
+
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Questions and answers.
+    Page,
+    /// How fast is this GPU?
+    Bench,
+}
+
+/// The view, as it follows the address.
+pub(crate) fn follow() -> RwSignal<Route> {
+    let query = query();
+    let asked = query.split('&').any(|part| part == "bench" || part.starts_with("bench="));
+    let route = RwSignal::new(in_fragment().unwrap_or(if asked { Route::Bench } else { Route::Page }));
+    let listener = window_event_listener(leptos::ev::hashchange, move |_| {
+        // Other fragments are places within a view.
+        if let Some(asked) = in_fragment() {
+            route.set(asked);
+        }
+    });
+    // The page listens as long as it lives.
+    std::mem::forget(listener);
+    route
+}
+
+fn in_fragment() -> Option<Route> {
+    let fragment = window().location().hash().unwrap_or_default();
+    match fragment.strip_prefix("#/")?.split('?').next() {
+        Some("bench") => Some(Route::Bench),
+        _ => Some(Route::Page),
+    }
+}
+
+/// The address's query with that of its fragment, decoded: `geometry=tiny&steps=8`.
+pub(crate) fn query() -> String {
+    let location = window().location();
+    let (search, fragment) = (location.search().unwrap_or_default(), location.hash().unwrap_or_default());
+    let more = fragment.split_once('?').map_or("", |(_, query)| query);
+    let both = format!("{}&{more}", search.trim_start_matches('?'));
+    js_sys::decode_uri_component(&both).map_or(both, String::from)
+}
