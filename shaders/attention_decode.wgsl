@@ -45,7 +45,7 @@ struct Eight {
 }
 
 const SPAN: u32 = 64u;
-const THREADS: u32 = 256u;
+const THREADS: u32 = $THREADSu;
 const LOWEST: f32 = -1e30;
 // Products (position, lane), a row's pitch odd so that sums meet no bank conflict; then sums (dimension of eight, invocation).
 var<workgroup> scratch: array<f32, 64u * 33u>;
@@ -95,7 +95,7 @@ fn slot_of(row: Row, position: u32) -> u32 {
 }
 
 // Workgroup (row, head, piece of the past).
-@compute @workgroup_size(256)
+@compute @workgroup_size($THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = rows[group.x];
     let head = group.y;
@@ -107,7 +107,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let eights = params.head_dim / 8u;
     let shared_by = params.heads / params.kv_heads;
     let kv_head = head / shared_by;
-    // `eights` invocations share a position; some are idle where 256 is no multiple of that.
+    // `eights` invocations share a position; some are idle where they do not divide the workgroup.
     let groups = THREADS / eights;
     let part = local % eights;
     let turn_of = local / eights;
@@ -205,12 +205,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
     let piece = ((group.x * params.heads + head) * params.splits + group.z) * (params.head_dim + 4u);
-    if local < params.head_dim {
-        let lane = local % eights;
-        let d = local / eights;
+    for (var i = local; i < params.head_dim; i += THREADS) {
+        let lane = i % eights;
+        let d = i / eights;
         var sum = 0.0;
-        for (var i = 0u; i < groups; i++) {
-            sum += scratch[d * THREADS + i * eights + lane];
+        for (var j = 0u; j < groups; j++) {
+            sum += scratch[d * THREADS + j * eights + lane];
         }
         pieces[piece + 4u + lane * 8u + d] = sum;
     }

@@ -144,7 +144,7 @@ fn torch_shards_with_a_peft_adapter() {
 fn smollm2() {
     let golden = Golden::read("smollm2/base.json");
     let weights = weights::open(&common::model("SmolLM2-135M-Instruct.Q4_1.gguf"), None).expect("opens");
-    let mut llama = load(&*weights, LlamaOptions::default());
+    let mut llama = load(&*weights, LlamaOptions { integers: Some(true), ..Default::default() });
     let logits = block_on(prefill(&mut llama, &golden.tokens)).expect("prefill");
     golden.check_sampled_logits(&logits, 1e-3);
     assert_eq!(block_on(greedy(&mut llama, &golden.tokens, golden.greedy.len())).expect("greedy"), golden.greedy);
@@ -175,7 +175,7 @@ fn smollm2_in_every_format() {
             golden.json["tensors"][name].as_u64(),
             "{name}: tensors in the format itself"
         );
-        let mut llama = load(&*weights, LlamaOptions { kv_tokens: Some(64), max_rows: 24, ..Default::default() });
+        let mut llama = load(&*weights, LlamaOptions { kv_tokens: Some(64), max_rows: Some(24), ..Default::default() });
         // Alone its 6 rows go through the kernel for few tokens, with two others beside it through the one for many.
         let three: Vec<_> = (0..3).map(|_| (llama.start().expect("a sequence"), all.tokens.clone())).collect();
         let alone = [(llama.start().expect("a sequence"), all.tokens.clone())];
@@ -198,7 +198,7 @@ fn smollm2_in_every_format() {
 fn a_batch_of_forks_equals_single_runs() {
     let golden = Golden::read("stories260k");
     let weights = weights::open(&golden.folder, None).expect("the folder opens");
-    let mut llama = load(&*weights, LlamaOptions { max_rows: 19, ..Default::default() });
+    let mut llama = load(&*weights, LlamaOptions { max_rows: Some(19), ..Default::default() });
     let watch = [3, 300, 511];
     llama.watch(&watch);
     for seed in 0..4 {
@@ -259,7 +259,7 @@ fn sampling_is_greedy_at_temperature_zero_and_repeats_with_its_seed() {
     let golden = Golden::read("tiny_llama/tied");
     let weights = weights::open(&golden.folder, None).expect("the folder opens");
     // Passes of 5 rows cut the prompts: their outputs come from several passes.
-    let mut llama = load(&*weights, LlamaOptions { kv_f32: true, max_rows: 5, ..Default::default() });
+    let mut llama = load(&*weights, LlamaOptions { kv_f32: true, max_rows: Some(5), ..Default::default() });
     let never_set = block_on(greedy(&mut llama, &golden.tokens, 12)).expect("greedy");
     let mut run = |sampling| block_on(sampled(&mut llama, &golden.tokens, sampling)).expect("a run");
     let warm = Sampling { temperature: 1.0, top_p: 0.95, seed: 11 };

@@ -77,12 +77,7 @@ impl Expansion<'_, '_> {
                     }
                 }
                 ["#end"] => return Err(at("#end without #for")),
-                ["#import", import] if active => {
-                    if !self.imported.iter().any(|i| i == import) {
-                        self.imported.push((*import).to_string());
-                        self.file(&format!("shared/{import}.wgsl"))?;
-                    }
-                }
+                ["#import", import] if active => self.import(import)?,
                 _ if active => {
                     self.out.push_str(&line);
                     self.out.push('\n');
@@ -91,6 +86,14 @@ impl Expansion<'_, '_> {
             }
         }
         if taken.is_empty() { Ok(()) } else { Err(format!("{path}: #ifdef without #endif")) }
+    }
+
+    fn import(&mut self, path: &str) -> Result<(), String> {
+        if self.imported.iter().any(|imported| imported == path) {
+            return Ok(());
+        }
+        self.imported.push(path.to_string());
+        self.file(&format!("shared/{path}.wgsl"))
     }
 
     fn substitute(&self, line: &str, counters: &Counters) -> String {

@@ -48,5 +48,8 @@ pub fn attention_decode(
         scale: 1.0 / (head_dim as f32).sqrt(),
     };
     let buffers = [rows.0, pages.table, &qkv.buffer, &rope.angles, cache.keys, cache.values, pieces];
-    recording.dispatch(gpu, ("attention_decode", cache.defines()), params, &buffers, [rows.1, n_heads, splits]);
+    // Many invocations keep more loads under way; a software device has nothing to wait for, and takes them one by one.
+    let mut defines = vec![if gpu.facts().software { "THREADS=64" } else { "THREADS=256" }];
+    defines.extend(cache.defines());
+    recording.dispatch(gpu, ("attention_decode", &defines), params, &buffers, [rows.1, n_heads, splits]);
 }

@@ -141,7 +141,8 @@ pub async fn quick(gpu: &Gpu, formats: &[DType]) -> Result<()> {
     for dtype in formats {
         weights(gpu, *dtype, 1).await?;
         coop::matmul_coop(gpu, *dtype, 1).await?;
-        if dtype.block_len() > 1 {
+        // A software device does not use it, unless asked, and compiles it for seconds.
+        if dtype.block_len() > 1 && !gpu.facts().software {
             integers::matmul_int(gpu, *dtype, 1).await?;
         }
     }

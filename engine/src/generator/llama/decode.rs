@@ -130,7 +130,7 @@ impl Llama {
             let pieces = (&s.pieces, splits);
             self.normed_product(r, &layer.attention_norm, &layer.qkv, &s.qkv, rows, ready);
             ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
-            let integers = layer.output.is_blocks() && config.heads.head_dim.is_multiple_of(32);
+            let integers = self.on_integers(&layer.output) && config.heads.head_dim.is_multiple_of(32);
             let attended = integers.then_some(&s.attended_int);
             ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, attended);
             let next = (&layer.ffn_norm, &layer.gate_up);
@@ -178,13 +178,18 @@ impl Llama {
         ops::token_statistics(gpu, r, &s.logits, &s.partials, (&s.watch, self.watch.len()), &s.out, rows);
     }
 
+    /// Whether products with the matrix take activations as integers.
+    fn on_integers(&self, matrix: &Matrix) -> bool {
+        self.integers && matrix.is_blocks()
+    }
+
     /// y = matrix · RMSNorm(x), in one launch or two. `ready`: x is there as integers.
     fn normed_product(&self, r: &mut Recording, gain: &Buffer, matrix: &Matrix, y: &Tensor, rows: usize, ready: bool) {
         let Self { gpu, config, scratch: s, .. } = self;
         let eps = config.norm_eps;
         let norm = Norm { gain, eps };
-        if matrix.is_blocks() {
-            self.integers(r, gain, rows, ready);
+        if self.on_integers(matrix) {
+            self.quantized(r, gain, rows, ready);
             ops::matmul_int(gpu, r, matrix, &s.x_int, y, rows, Int { norm: Some(eps), ..Int::default() });
         } else if self.fuse_norm && matrix.is_floats() && rows == 1 {
             ops::matmul_one(gpu, r, matrix, &s.x, y, One { norm: Some(norm), ..One::default() });
@@ -201,8 +206,8 @@ impl Llama {
         let Self { gpu, config, scratch: s, .. } = self;
         let (gain, matrix) = (&layer.ffn_norm, &layer.gate_up);
         let norm = Norm { gain, eps: config.norm_eps };
-        if matrix.is_blocks() && matrix.is_whole() && config.feed_forward.is_multiple_of(32) {
-            self.integers(r, gain, rows, ready);
+        if self.on_integers(matrix) && matrix.is_whole() && config.feed_forward.is_multiple_of(32) {
+            self.quantized(r, gain, rows, ready);
             let int = Int { norm: Some(norm.eps), swiglu: true, next: Some((None, &s.gated_int)), add: false };
             ops::matmul_int(gpu, r, matrix, &s.x_int, &s.gated, rows, int);
             return true;
@@ -229,20 +234,20 @@ impl Llama {
         rows: usize,
     ) -> bool {
         let Self { gpu, scratch: s, .. } = self;
-        if !matrix.is_blocks() {
+        if !self.on_integers(matrix) {
             self.product(r, matrix, y, &s.x, rows, true);
             return false;
         }
         if !has_integers {
             ops::quantize(gpu, r, y, None, y_int, rows);
         }
-        let next = next.is_blocks().then_some((Some(gain), &s.x_int));
+        let next = self.on_integers(next).then_some((Some(gain), &s.x_int));
         ops::matmul_int(gpu, r, matrix, y_int, &s.x, rows, Int { add: true, next, ..Int::default() });
         next.is_some()
     }
 
     /// x · gain as integers, if it is not there yet.
-    fn integers(&self, r: &mut Recording, gain: &Buffer, rows: usize, ready: bool) {
+    fn quantized(&self, r: &mut Recording, gain: &Buffer, rows: usize, ready: bool) {
         let Self { gpu, scratch: s, .. } = self;
         if !ready {
             ops::quantize(gpu, r, &s.x, Some(gain), &s.x_int, rows);
@@ -251,7 +256,7 @@ impl Llama {
 
     /// A product of any formats.
     fn product(&self, r: &mut Recording, matrix: &Matrix, x: &Tensor, y: &Tensor, rows: usize, add: bool) {
-        if rows == 1 && matrix.is_floats() {
+        if self.fuse_norm && rows == 1 && matrix.is_floats() {
             ops::matmul_one(&self.gpu, r, matrix, x, y, One { add, ..One::default() });
         } else {
             ops::matmul_vec(&self.gpu, r, matrix, x, y, rows, Epilogue { add, bias: None });

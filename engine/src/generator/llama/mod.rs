@@ -35,7 +35,7 @@ use decode::{Step, StepKey};
 use model::Model;
 
 /// What to reserve beside the weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LlamaOptions {
     /// Tokens that fit the KV cache, all sequences together; none: 256 MB worth, 2,048 to 16,384 tokens.
     pub kv_tokens: Option<usize>,
@@ -47,15 +47,12 @@ pub struct LlamaOptions {
     /// Normalise inside the products of a decoding step: fewer launches, more arithmetic. None: on a GPU, where a launch costs more
     /// than the arithmetic, and not on a software device, where it is the other way round.
     pub fuse_norm: Option<bool>,
+    /// Multiply block formats with activations as 16-bit integers in a decoding step. None: on a GPU; a software device is quicker
+    /// with floats.
+    pub integers: Option<bool>,
     /// Queue the next step before the last is read, in the belief that the most likely tokens are taken. None: on a GPU, and not on a
     /// software device, which would compute in vain where the belief is wrong.
     pub look_ahead: Option<bool>,
-}
-
-impl Default for LlamaOptions {
-    fn default() -> Self {
-        Self { kv_tokens: None, max_rows: None, kv_f32: false, fuse_norm: None, look_ahead: None }
-    }
 }
 
 /// A Llama with its KV cache.
@@ -68,6 +65,7 @@ pub struct Llama {
     cache: Vec<(Buffer, Buffer)>, // per layer keys and values: (slots, kv_heads · head_dim) in f16 or f32
     kv_f32: bool,
     fuse_norm: bool,
+    integers: bool,
     scratch: Scratch,
     /// What a decoding step launches.
     decode: HashMap<StepKey, Rc<Recording>>,
@@ -162,6 +160,7 @@ impl Llama {
             cache,
             kv_f32,
             fuse_norm: options.fuse_norm.unwrap_or(!gpu.facts().software),
+            integers: options.integers.unwrap_or(!gpu.facts().software),
             scratch,
             decode: HashMap::new(),
             ahead: None,
