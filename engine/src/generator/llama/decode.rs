@@ -38,7 +38,9 @@ pub(super) struct Step {
 impl Step {
     /// Whether it is what a batch asks for.
     pub(super) fn is_for(&self, batch: &[(SeqId, Vec<u32>)]) -> bool {
+        // The tokens stay unknown where the call that began the step was dropped before its own step ended.
         batch.len() == self.sequences.len()
+            && batch.len() == self.tokens.len()
             && batch
                 .iter()
                 .zip(self.sequences.iter().zip(&self.tokens))
