@@ -13,6 +13,9 @@ use naga::{
 #[path = "src/gpu/preprocess.rs"]
 mod preprocess;
 
+/// The least maxComputeWorkgroupStorageSize of a WebGPU device.
+const WORKGROUP_BYTES: u32 = 16 << 10;
+
 fn main() {
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../shaders");
     println!("cargo::rerun-if-changed={}", root.display());
@@ -103,6 +106,16 @@ fn reflect<'a>(
     Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(|e| e.emit_to_string(&source))?;
     if !module.entry_points.iter().any(|e| e.name == "main") {
         return Err("no entry point named main".into());
+    }
+    // Cooperative matrices are asked for with the memory that their kernels take; all else must run on any device.
+    let workgroup_bytes: u32 = module
+        .global_variables
+        .iter()
+        .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
+        .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()))
+        .sum();
+    if workgroup_bytes > WORKGROUP_BYTES && !defines.contains(&"COOP") {
+        return Err(format!("{workgroup_bytes} bytes of workgroup memory, {WORKGROUP_BYTES} are what WebGPU grants"));
     }
     let mut bindings = BTreeMap::new();
     let mut uniform = None;

@@ -44,9 +44,10 @@ const KINDS: u32 = 1u;
 #ifdef SUBGROUPS
 const SLOTS: u32 = 8u;  // subgroups have four invocations at least
 #else
-const SLOTS: u32 = 32u;
+const SLOTS: u32 = 1u;
+var<workgroup> values: array<f32, TEAMS * 32u>;
 #endif
-// Sums over a subgroup, or the values of all invocations of a team where there are none: (output, token, kind, slot).
+// Sums over a team, or over its subgroups: (output, token, kind, slot).
 var<workgroup> slots: array<f32, TOTALS * KINDS * SLOTS>;
 #ifdef NORM
 var<workgroup> square_slots: array<f32, TEAMS * COLS * SLOTS>;
@@ -85,13 +86,27 @@ fn block_product(block: Block, he: vec4<u32>, ho: vec4<u32>, le: vec4<u32>, lo: 
 
 #ifdef SUBGROUPS
 // The sum over a team's invocations that share a subgroup with this one, which may be smaller than a team, or larger.
-fn joined(value: f32, lanes: u32) -> f32 {
+fn joined(value: f32, lanes: u32, local: u32) -> f32 {
     var sum = value;
     sum += select(0.0, subgroupShuffleXor(sum, 1u), lanes > 1u);
     sum += select(0.0, subgroupShuffleXor(sum, 2u), lanes > 2u);
     sum += select(0.0, subgroupShuffleXor(sum, 4u), lanes > 4u);
     sum += select(0.0, subgroupShuffleXor(sum, 8u), lanes > 8u);
     sum += select(0.0, subgroupShuffleXor(sum, 16u), lanes > 16u);
+    return sum;
+}
+#else
+// The sum over a team, in its first invocation; one sum at a time, which keeps workgroup memory small.
+fn joined(value: f32, lanes: u32, local: u32) -> f32 {
+    values[local] = value;
+    workgroupBarrier();
+    var sum = 0.0;
+    if local % lanes == 0u {
+        for (var i = 0u; i < lanes; i++) {
+            sum += values[local + i];
+        }
+    }
+    workgroupBarrier();
     return sum;
 }
 #endif
@@ -157,40 +172,26 @@ fn main(
 
 #ifdef SUBGROUPS
     let lanes = min(subgroup_lanes, 32u);
+#else
+    let lanes = 32u;
+#endif
     let used = 32u / lanes;
     let slot = member / lanes;
     let writes = member % lanes == 0u;
-#else
-    let used = 32u;
-    let slot = member;
-    let writes = true;
-#endif
 #for c in 0..$COLS
 #ifdef NORM
-#ifdef SUBGROUPS
-    let joined_square$c = joined(square$c, lanes);
-#else
-    let joined_square$c = square$c;
-#endif
+    let joined_square$c = joined(square$c, lanes, local);
     if writes {
         square_slots[(team * COLS + $cu) * SLOTS + slot] = joined_square$c;
     }
 #endif
 #for r in 0..$OUTS
-#ifdef SUBGROUPS
-    let joined$r_$c = joined(sum$r_$c, lanes);
-#else
-    let joined$r_$c = sum$r_$c;
-#endif
+    let joined$r_$c = joined(sum$r_$c, lanes, local);
     if writes {
         slots[((team * OUTS + $ru) * COLS + $cu) * KINDS * SLOTS + slot] = joined$r_$c;
     }
 #ifdef SWIGLU
-#ifdef SUBGROUPS
-    let joined_up$r_$c = joined(up$r_$c, lanes);
-#else
-    let joined_up$r_$c = up$r_$c;
-#endif
+    let joined_up$r_$c = joined(up$r_$c, lanes, local);
     if writes {
         slots[(((team * OUTS + $ru) * COLS + $cu) * KINDS + 1u) * SLOTS + slot] = joined_up$r_$c;
     }
