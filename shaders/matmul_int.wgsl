@@ -45,7 +45,9 @@ const KINDS: u32 = 1u;
 const SLOTS: u32 = 8u;  // subgroups have four invocations at least
 #else
 const SLOTS: u32 = 1u;
-var<workgroup> values: array<f32, TEAMS * 32u>;
+// What all invocations have for one token: (row of an output and kind, or squares; invocation).
+const ROWS: u32 = OUTS * KINDS;
+var<workgroup> values: array<f32, (ROWS + 1u) * TEAMS * 32u>;
 #endif
 // Sums over a team, or over its subgroups: (output, token, kind, slot).
 var<workgroup> slots: array<f32, TOTALS * KINDS * SLOTS>;
@@ -86,27 +88,13 @@ fn block_product(block: Block, he: vec4<u32>, ho: vec4<u32>, le: vec4<u32>, lo: 
 
 #ifdef SUBGROUPS
 // The sum over a team's invocations that share a subgroup with this one, which may be smaller than a team, or larger.
-fn joined(value: f32, lanes: u32, local: u32) -> f32 {
+fn joined(value: f32, lanes: u32) -> f32 {
     var sum = value;
     sum += select(0.0, subgroupShuffleXor(sum, 1u), lanes > 1u);
     sum += select(0.0, subgroupShuffleXor(sum, 2u), lanes > 2u);
     sum += select(0.0, subgroupShuffleXor(sum, 4u), lanes > 4u);
     sum += select(0.0, subgroupShuffleXor(sum, 8u), lanes > 8u);
     sum += select(0.0, subgroupShuffleXor(sum, 16u), lanes > 16u);
-    return sum;
-}
-#else
-// The sum over a team, in its first invocation; one sum at a time, which keeps workgroup memory small.
-fn joined(value: f32, lanes: u32, local: u32) -> f32 {
-    values[local] = value;
-    workgroupBarrier();
-    var sum = 0.0;
-    if local % lanes == 0u {
-        for (var i = 0u; i < lanes; i++) {
-            sum += values[local + i];
-        }
-    }
-    workgroupBarrier();
     return sum;
 }
 #endif
@@ -172,32 +160,60 @@ fn main(
 
 #ifdef SUBGROUPS
     let lanes = min(subgroup_lanes, 32u);
-#else
-    let lanes = 32u;
-#endif
     let used = 32u / lanes;
     let slot = member / lanes;
     let writes = member % lanes == 0u;
 #for c in 0..$COLS
 #ifdef NORM
-    let joined_square$c = joined(square$c, lanes, local);
+    let joined_square$c = joined(square$c, lanes);
     if writes {
         square_slots[(team * COLS + $cu) * SLOTS + slot] = joined_square$c;
     }
 #endif
 #for r in 0..$OUTS
-    let joined$r_$c = joined(sum$r_$c, lanes, local);
+    let joined$r_$c = joined(sum$r_$c, lanes);
     if writes {
         slots[((team * OUTS + $ru) * COLS + $cu) * KINDS * SLOTS + slot] = joined$r_$c;
     }
 #ifdef SWIGLU
-    let joined_up$r_$c = joined(up$r_$c, lanes, local);
+    let joined_up$r_$c = joined(up$r_$c, lanes);
     if writes {
         slots[(((team * OUTS + $ru) * COLS + $cu) * KINDS + 1u) * SLOTS + slot] = joined_up$r_$c;
     }
 #endif
 #end
 #end
+#else
+    // One token after the other, which keeps workgroup memory small.
+    let used = 1u;
+#for c in 0..$COLS
+#for r in 0..$OUTS
+    values[$ru * KINDS * TEAMS * 32u + local] = sum$r_$c;
+#ifdef SWIGLU
+    values[($ru * KINDS + 1u) * TEAMS * 32u + local] = up$r_$c;
+#endif
+#end
+#ifdef NORM
+    values[ROWS * TEAMS * 32u + local] = square$c;
+#endif
+    workgroupBarrier();
+    if member <= ROWS {
+        var sum = 0.0;
+        for (var i = 0u; i < 32u; i++) {
+            sum += values[member * TEAMS * 32u + team * 32u + i];
+        }
+        if member < ROWS {
+            slots[((team * OUTS + member / KINDS) * COLS + $cu) * KINDS + member % KINDS] = sum;
+        }
+#ifdef NORM
+        if member == ROWS {
+            square_slots[team * COLS + $cu] = sum;
+        }
+#endif
+    }
+    workgroupBarrier();
+#end
+#endif
     workgroupBarrier();
 
     for (var i = local; i < TOTALS; i += TEAMS * 32u) {

@@ -122,9 +122,10 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
         coop::matmul_coop(gpu, dtype, seed).await?;
     }
     integers::quantize(gpu, seed).await?;
-    // Two formats a seed: these kernels are long, and a software device compiles them for seconds.
+    // Two formats a seed, in browsers one: these kernels are long, and a software device compiles them for seconds.
+    let every = if cfg!(target_family = "wasm") { 8 } else { 4 };
     let blocks = FORMATS.into_iter().filter(|dtype| dtype.block_len() > 1).zip(seed..);
-    for (dtype, _) in blocks.filter(|(_, turn)| turn % 4 == 0) {
+    for (dtype, _) in blocks.filter(|(_, turn)| turn % every == 0) {
         integers::matmul_int(gpu, dtype, seed).await?;
     }
     rms_norm(gpu, seed).await?;
