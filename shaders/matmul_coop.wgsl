@@ -16,30 +16,13 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 #import weights/$FORMAT
-struct Half8 {
-    a: vec4<f16>,
-    b: vec4<f16>,
-}
+#import half8
 @group(0) @binding(3) var<storage, read> x: array<Half8>;      // tiles of 16 × 16 (see tiles), whole 128 tokens
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (tokens to whole 128, y_stride)
 
 const PITCH: u32 = 18u;  // of vec4<f16>: 64 columns and 8 more
 var<workgroup> w_tile: array<vec4<f16>, 128u * PITCH>;
 var<workgroup> x_tile: array<vec4<f16>, 128u * PITCH>;
-
-fn half8(row: u32, k8: u32) -> Half8 {
-#ifdef RAW
-    // Weights that are f16 already: there and back costs a tenth of the product.
-    let at = (row * params.cols8 + k8) * 2u;
-    return Half8(w[at], w[at + 1u]);
-#else
-    let v = weights8(row, k8);
-    return Half8(
-        vec4<f16>(f16(v.a.x), f16(v.a.y), f16(v.a.z), f16(v.a.w)),
-        vec4<f16>(f16(v.b.x), f16(v.b.y), f16(v.b.z), f16(v.b.w)),
-    );
-#endif
-}
 
 @compute @workgroup_size(512)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {

@@ -15,6 +15,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 #import weights/$FORMAT
+#import half8
 @group(0) @binding(3) var<storage, read> x: array<vec4<f16>>;  // tiles of 16 × 16 (see tiles), 16 tokens
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (tokens, y_stride)
 
@@ -22,25 +23,6 @@ const PITCH: u32 = 18u;  // of vec4<f16>: 64 columns and 8 more
 const TILE: u32 = 16u * PITCH;
 var<workgroup> tile: array<vec4<f16>, 4u * TILE>;
 var<workgroup> sums: array<f32, 4u * 256u>;
-
-struct Half8 {
-    a: vec4<f16>,
-    b: vec4<f16>,
-}
-
-fn half8(row: u32, k8: u32) -> Half8 {
-#ifdef RAW
-    // Weights that are f16 already: there and back costs a tenth of the product.
-    let at = (row * params.cols8 + k8) * 2u;
-    return Half8(w[at], w[at + 1u]);
-#else
-    let v = weights8(row, k8);
-    return Half8(
-        vec4<f16>(f16(v.a.x), f16(v.a.y), f16(v.a.z), f16(v.a.w)),
-        vec4<f16>(f16(v.b.x), f16(v.b.y), f16(v.b.z), f16(v.b.w)),
-    );
-#endif
-}
 
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {

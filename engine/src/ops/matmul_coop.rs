@@ -1,4 +1,4 @@
-//! `shaders/matmul_coop.wgsl` and `shaders/matmul_coop_few.wgsl`: matrix products on cooperative matrices.
+//! `shaders/matmul_coop.wgsl`: matrix product of many tokens on cooperative matrices.
 
 use super::{Matrix, Tiles, matrix::format_name};
 use crate::{
@@ -6,10 +6,8 @@ use crate::{
     weights::DType,
 };
 
-/// Most tokens of a tile: up to here `matmul_coop_few` reads the weights once for all.
-const FEW: usize = 16;
-/// Tokens and rows that a workgroup of `matmul_coop` takes.
-const SIDE: usize = 128;
+/// Tokens and rows that a workgroup takes.
+pub(super) const SIDE: usize = 128;
 
 /// Whether this device can multiply `matrix` on cooperative matrices.
 pub fn can_coop(gpu: &Gpu, matrix: &Matrix) -> bool {
@@ -18,12 +16,23 @@ pub fn can_coop(gpu: &Gpu, matrix: &Matrix) -> bool {
         && matrix.parts.iter().all(|part| part.rows.is_multiple_of(16) && part.first_row.is_multiple_of(16))
 }
 
-/// Rows that `x` and `y` must have room for, for a product of `tokens`.
-pub fn coop_rows(tokens: usize) -> usize {
-    tokens.next_multiple_of(if tokens <= FEW { FEW } else { SIDE })
+/// The checks that both products share; `rows` is what y must hold.
+pub(super) fn check(op: &str, gpu: &Gpu, matrix: &Matrix, (x, y): (&Tiles, &Tensor), (tokens, rows): (usize, usize)) {
+    assert!(can_coop(gpu, matrix), "{op}: the device or the matrix cannot");
+    assert_eq!(x.cols, matrix.cols, "{op}: x has {} columns, the matrix {}", x.cols, matrix.cols);
+    assert!(y.cols >= matrix.rows, "{op}: y has {} columns, the matrix {} rows", y.cols, matrix.rows);
+    let room = super::coop_rows(tokens);
+    assert!(room <= x.rows && rows <= y.rows, "{op}: {tokens} tokens, x holds {}, y {}", x.rows, y.rows);
 }
 
-/// y[t, n] = Σ_k W[n, k] · x[t, k], + y[t, n] with `add`. Rows of y past `tokens`, up to [`coop_rows`], may be overwritten.
+/// A part's variant.
+pub(super) fn defines(dtype: DType) -> Vec<&'static str> {
+    let mut defines = vec![format_name(dtype), "COOP"];
+    defines.extend((dtype == DType::F16).then_some("RAW"));
+    defines
+}
+
+/// y[t, n] = Σ_k W[n, k] · x[t, k], + y[t, n] with `add`. Rows of y past `tokens`, up to [`super::coop_rows`], are overwritten.
 pub fn matmul_coop(
     gpu: &Gpu,
     recording: &mut Recording,
@@ -33,25 +42,18 @@ pub fn matmul_coop(
     tokens: usize,
     add: bool,
 ) {
-    assert!(can_coop(gpu, matrix), "matmul_coop: the device or the matrix cannot");
-    assert_eq!(x.cols, matrix.cols, "matmul_coop: x has {} columns, the matrix {}", x.cols, matrix.cols);
-    assert!(y.cols >= matrix.rows, "matmul_coop: y has {} columns, the matrix {} rows", y.cols, matrix.rows);
-    let rows = if tokens <= FEW { tokens } else { coop_rows(tokens) };
-    assert!(coop_rows(tokens) <= x.rows && rows <= y.rows, "matmul_coop: {tokens} tokens, x {}, y {}", x.rows, y.rows);
+    check("matmul_coop", gpu, matrix, (x, y), (tokens, tokens.next_multiple_of(SIDE)));
     for part in &matrix.parts {
+        let params = params::MatmulCoop {
+            cols8: matrix.cols as u32 / 8,
+            rows: part.rows as u32,
+            tokens: tokens as u32,
+            y_stride: y.stride as u32,
+            y_offset: part.first_row as u32,
+            flags: u32::from(add),
+        };
+        let groups = [tokens.div_ceil(SIDE), part.rows.div_ceil(SIDE), 1];
         let buffers = [&part.w, &part.s, &x.buffer, &y.buffer];
-        let mut defines = vec![format_name(part.dtype), "COOP"];
-        defines.extend((part.dtype == DType::F16).then_some("RAW"));
-        let (cols8, rows) = (matrix.cols as u32 / 8, part.rows as u32);
-        let (y_stride, y_offset, flags) = (y.stride as u32, part.first_row as u32, u32::from(add));
-        if tokens <= FEW {
-            let params = params::MatmulCoopFew { cols8, rows, tokens: tokens as u32, y_stride, y_offset, flags };
-            let groups = [part.rows / 16, 1, 1];
-            recording.dispatch(gpu, ("matmul_coop_few", &defines), params, &buffers, groups);
-        } else {
-            let params = params::MatmulCoop { cols8, rows, tokens: tokens as u32, y_stride, y_offset, flags };
-            let groups = [tokens.div_ceil(SIDE), part.rows.div_ceil(SIDE), 1];
-            recording.dispatch(gpu, ("matmul_coop", &defines), params, &buffers, groups);
-        }
+        recording.dispatch(gpu, ("matmul_coop", &defines(part.dtype)), params, &buffers, groups);
     }
 }

@@ -16,7 +16,7 @@ pub struct One<'a> {
 
 /// y = W · x for the first row of x.
 pub fn matmul_one(gpu: &Gpu, recording: &mut Recording, matrix: &Matrix, x: &Tensor, y: &Tensor, one: One<'_>) {
-    assert!(!matrix.is_blocks(), "matmul_one: a block format");
+    assert!(matrix.is_floats(), "matmul_one: a block format");
     assert!(!one.swiglu || matrix.is_whole() && matrix.rows.is_multiple_of(2), "matmul_one: gate and up in one part");
     assert!(!one.swiglu || one.norm.is_some() && !one.add, "matmul_one: swiglu goes with a norm and no addition");
     if one.swiglu {

@@ -13,6 +13,7 @@ mod layer_norm;
 mod logits_chunk;
 mod logits_merge;
 mod matmul_coop;
+mod matmul_coop_few;
 mod matmul_int;
 mod matmul_one;
 mod matmul_tile;
@@ -41,7 +42,8 @@ pub use layer_norm::layer_norm;
 pub use logits_chunk::logits_chunk;
 pub(crate) use logits_merge::partials_bytes;
 pub use logits_merge::{logits_merge, token_statistics};
-pub use matmul_coop::{can_coop, coop_rows, matmul_coop};
+pub use matmul_coop::{can_coop, matmul_coop};
+pub use matmul_coop_few::matmul_coop_few;
 pub use matmul_int::{Int, matmul_int};
 pub use matmul_one::{One, matmul_one};
 pub use matmul_tile::matmul_tile;
@@ -98,6 +100,26 @@ pub fn matmul(
     } else {
         matmul_tile(gpu, recording, matrix, x, y, tokens, epilogue);
     }
+}
+
+/// Rows that x and y must have room for, for a product of `tokens` on cooperative matrices.
+pub fn coop_rows(tokens: usize) -> usize {
+    tokens.next_multiple_of(if tokens <= matmul_coop_few::FEW { matmul_coop_few::FEW } else { matmul_coop::SIDE })
+}
+
+/// y = W · x, + y with `add`, on cooperative matrices by the kernel that suits the number of tokens. Rows of y past them may be
+/// overwritten, up to [`coop_rows`].
+pub fn matmul_tiles(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    matrix: &Matrix,
+    x: &Tiles,
+    y: &Tensor,
+    tokens: usize,
+    add: bool,
+) {
+    let launch = if tokens <= matmul_coop_few::FEW { matmul_coop_few } else { matmul_coop };
+    launch(gpu, recording, matrix, x, y, tokens, add);
 }
 
 /// The checks that both matrix products share.

@@ -165,18 +165,18 @@ impl Llama {
             let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
             let pieces = (&s.pieces, splits);
             ops::tiles(gpu, r, &s.x, norm(&layer.attention_norm), &tiles.x, rows);
-            ops::matmul_coop(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
+            ops::matmul_tiles(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
             ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
             ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, None);
             ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
-            ops::matmul_coop(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
+            ops::matmul_tiles(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
             ops::tiles(gpu, r, &s.x, norm(&layer.ffn_norm), &tiles.x, rows);
-            ops::matmul_coop(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
+            ops::matmul_tiles(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
             ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
-            ops::matmul_coop(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
+            ops::matmul_tiles(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
         }
         ops::tiles(gpu, r, &s.x, norm(&model.norm), &tiles.x, rows);
-        ops::matmul_coop(gpu, r, model.head(), &tiles.x, &s.logits, rows, false);
+        ops::matmul_tiles(gpu, r, model.head(), &tiles.x, &s.logits, rows, false);
         ops::token_statistics(gpu, r, &s.logits, &s.partials, (&s.watch, self.watch.len()), &s.out, rows);
     }
 

@@ -161,7 +161,7 @@ impl Llama {
             if let Some(tiles) = &s.tiles {
                 let norm = |gain| Shape::Norm(Norm { gain, eps: config.norm_eps });
                 ops::tiles(gpu, r, &s.x, norm(&layer.attention_norm), &tiles.x, rows);
-                ops::matmul_coop(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
+                ops::matmul_tiles(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
                 ops::rope_kv(gpu, r, config.heads, &model.rope, info, &s.qkv, &s.q, cache);
                 if self.kv_f32 || !ops::can_coop_attention(gpu, config.heads) {
                     ops::attention(gpu, r, config.heads, info, table, &s.q, cache, &s.attended);
@@ -178,11 +178,11 @@ impl Llama {
                     );
                 }
                 ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
-                ops::matmul_coop(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
+                ops::matmul_tiles(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
                 ops::tiles(gpu, r, &s.x, norm(&layer.ffn_norm), &tiles.x, rows);
-                ops::matmul_coop(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
+                ops::matmul_tiles(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
                 ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
-                ops::matmul_coop(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
+                ops::matmul_tiles(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
                 continue;
             }
             ops::rms_norm(gpu, r, &s.x, &layer.attention_norm, config.norm_eps, &s.normed, rows);

@@ -30,8 +30,8 @@ pub async fn tiles(gpu: &Gpu, seed: u64) -> Result<()> {
         recording.submit(gpu);
         let words = gpu.download_words(&z.buffer, z.rows * z.cols / 2).await?;
         let halves: &[half::f16] = bytemuck::cast_slice(&words);
-        let at = |row: usize, col: usize| ((row / 16 * (width / 16) + col / 16) * 16 + row % 16) * 16 + col % 16;
-        let found: Vec<f32> = (0..rows * width).map(|i| halves[at(i / width, i % width)].to_f32()).collect();
+        let expected: Vec<f32> = reference::tiles(&expected, width).iter().map(|v| v.to_f32()).collect();
+        let found: Vec<f32> = halves.iter().map(|v| v.to_f32()).collect();
         compare("tiles", &format!("{case}, {shape:?}"), &found, &expected, 1e-3)?;
     }
     Ok(())
@@ -48,7 +48,10 @@ pub async fn matmul_coop(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     let bytes = random.rows(dtype, rows, cols);
     let values = reference::unpack_rows(dtype, &ops::pack_rows(dtype, &bytes, cols), rows, cols);
     let matrix = Matrix::from_bytes(gpu, dtype, &bytes, cols)?;
-    for count in [random.pick(1..=16), random.pick(17..=300)] {
+    let few: fn(&[f32], &[f32], usize, &mut [f32]) = reference::matmul_coop_few;
+    let kernels =
+        [("matmul_coop_few", random.pick(1..=16), few), ("matmul_coop", random.pick(17..=300), reference::matmul_coop)];
+    for (kernel, count, twin) in kernels {
         let case = format!("seed {seed}, {dtype:?} {rows}×{cols}, {count} tokens");
         let room = ops::coop_rows(count);
         let x = random.values(count * cols);
@@ -60,16 +63,16 @@ pub async fn matmul_coop(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
         let (y, sum) = (gpu.tensor("y", room, rows)?, gpu.upload("y", &padded, rows)?);
         let mut recording = Recording::new();
         ops::tiles(gpu, &mut recording, &x_gpu, Shape::Plain, &x_tiles, count);
-        ops::matmul_coop(gpu, &mut recording, &matrix, &x_tiles, &y, count, false);
-        ops::matmul_coop(gpu, &mut recording, &matrix, &x_tiles, &sum, count, true);
+        ops::matmul_tiles(gpu, &mut recording, &matrix, &x_tiles, &y, count, false);
+        ops::matmul_tiles(gpu, &mut recording, &matrix, &x_tiles, &sum, count, true);
         recording.submit(gpu);
         let mut expected = vec![0.0; count * rows];
-        reference::matmul_vec(&values, &x, cols, None, &mut expected);
-        compare("matmul_coop", &case, &gpu.download(&y, count).await?, &expected, 2e-3)?;
+        twin(&values, &x, cols, &mut expected);
+        compare(kernel, &case, &gpu.download(&y, count).await?, &expected, 2e-3)?;
         let mut expected = before;
-        reference::matmul_vec(&values, &x, cols, None, &mut expected);
+        twin(&values, &x, cols, &mut expected);
         let case = format!("{case}, residual");
-        compare("matmul_coop", &case, &gpu.download(&sum, count).await?, &expected, 2e-3)?;
+        compare(kernel, &case, &gpu.download(&sum, count).await?, &expected, 2e-3)?;
     }
     Ok(())
 }
@@ -110,6 +113,6 @@ pub async fn attention_coop(gpu: &Gpu, seed: u64) -> Result<()> {
     let mut recording = Recording::new();
     ops::attention_coop(gpu, &mut recording, heads, (&runs_gpu, runs.len()), table, &q_gpu, cache, &y);
     recording.submit(gpu);
-    let expected = reference::attention(heads, &rows, (&pages, max_pages, page_size), &q, &keys, &values);
+    let expected = reference::attention_coop(heads, &rows, (&pages, max_pages, page_size), &q, &keys, &values);
     compare("attention_coop", &case, &gpu.download(&y, rows.len()).await?, &expected, 3e-3)
 }

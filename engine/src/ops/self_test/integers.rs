@@ -53,7 +53,7 @@ pub(super) async fn check_integers(
     Ok(())
 }
 
-/// `matmul_int` in each of its forms. Sixteen bits of each activation are kept: 3e-5 of the largest of its block.
+/// `matmul_int` in each of its forms. An activation on a rounding boundary may fall to either neighbour: 3e-5 of its block's largest.
 pub async fn matmul_int(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     let mut random = Random::new(seed ^ 0x1d7);
     let cols = dtype.block_len() * random.pick(1..=if dtype.block_len() == 256 { 5 } else { 40 });
@@ -79,9 +79,8 @@ pub async fn matmul_int(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     let mut recording = Recording::new();
     ops::matmul_int(gpu, &mut recording, &matrix, &gained, &y, count, Int { norm: Some(1e-5), ..Int::default() });
     recording.submit(gpu);
-    let mut expected = vec![0.0; count * rows];
-    reference::matmul_vec(&values, &reference::rms_norm(&x, &gain, 1e-5), cols, None, &mut expected);
-    compare("matmul_int", &format!("{case}, norm"), &gpu.download(&y, count).await?, &expected, 2e-4)?;
+    let expected = reference::matmul_int(&values, &x, cols, Some((&gain, 1e-5)), false);
+    compare("matmul_int", &format!("{case}, norm"), &gpu.download(&y, count).await?, &expected, 1e-4)?;
 
     // A residual connection, and integers for what comes next.
     let rows = 2 * outputs;
@@ -95,10 +94,10 @@ pub async fn matmul_int(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     let int = Int { add: true, next: Some((Some(&next_gpu), &z)), ..Int::default() };
     ops::matmul_int(gpu, &mut recording, &matrix, &plain, &y, count, int);
     recording.submit(gpu);
-    let mut expected = before;
-    reference::matmul_vec(&values, &x, cols, None, &mut expected);
+    let product = reference::matmul_int(&values, &x, cols, None, false);
+    let expected: Vec<f32> = before.iter().zip(product).map(|(b, p)| b + p).collect();
     let found = gpu.download(&y, count).await?;
-    compare("matmul_int", &format!("{case}, residual"), &found, &expected, 2e-4)?;
+    compare("matmul_int", &format!("{case}, residual"), &found, &expected, 1e-4)?;
     let gained_out: Vec<f32> = found.iter().zip(next_gain.iter().cycle()).map(|(v, g)| v * g).collect();
     check_integers(gpu, "matmul_int", &format!("{case}, residual"), &z, (&gained_out, &found), 4e-5).await?;
 
@@ -108,10 +107,8 @@ pub async fn matmul_int(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     let int = Int { norm: Some(1e-5), swiglu: true, next: Some((None, &z)), add: false };
     ops::matmul_int(gpu, &mut recording, &matrix, &gained, &y, count, int);
     recording.submit(gpu);
-    let mut expected = vec![0.0; count * rows];
-    reference::matmul_vec(&values, &reference::rms_norm(&x, &gain, 1e-5), cols, None, &mut expected);
-    let expected = reference::swiglu(&expected, outputs);
+    let expected = reference::matmul_int(&values, &x, cols, Some((&gain, 1e-5)), true);
     let found = gpu.download(&y, count).await?;
-    compare("matmul_int", &format!("{case}, norm and swiglu"), &found, &expected, 4e-4)?;
+    compare("matmul_int", &format!("{case}, norm and swiglu"), &found, &expected, 2e-4)?;
     check_integers(gpu, "matmul_int", &format!("{case}, swiglu"), &z, (&found, &found), 4e-5).await
 }
