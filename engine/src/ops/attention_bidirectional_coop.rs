@@ -28,10 +28,8 @@ pub fn attention_bidirectional_coop(
         64 => "DIMS=4",
         _ => "DIMS=8",
     };
-    let params = params::AttentionBidirectionalCoop {
-        hidden_tiles: hidden as u32 / 16,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-    };
+    let params =
+        params::AttentionBidirectionalCoop { hidden_tiles: hidden as u32 / 16, scale: 1.0 / (head_dim as f32).sqrt() };
     let buffers = [blocks.0, &qkv.buffer, &y.buffer];
     let groups = [blocks.1, heads, 1];
     recording.dispatch(gpu, ("attention_bidirectional_coop", &[dims, "COOP"]), params, &buffers, groups);

@@ -118,8 +118,10 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     }
     coop::tiles(gpu, seed).await?;
     coop::attention_coop(gpu, seed).await?;
+    coop::encoder(gpu, seed).await?;
     for dtype in FORMATS {
         coop::matmul_coop(gpu, dtype, seed).await?;
+        coop::matmul_coop_tiles(gpu, dtype, seed).await?;
     }
     integers::quantize(gpu, seed).await?;
     // One of the eight formats a seed: these kernels are long, and a software device compiles them for seconds.

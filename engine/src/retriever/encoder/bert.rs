@@ -113,7 +113,8 @@ impl Bert {
 
     /// Whether this device multiplies all of it on cooperative matrices.
     fn is_cooperative(&self) -> bool {
-        let matrices = |layer: &Layer| [&layer.qkv, &layer.output, &layer.up, &layer.down].map(|m| ops::can_coop(&self.gpu, m));
+        let matrices =
+            |layer: &Layer| [&layer.qkv, &layer.output, &layer.up, &layer.down].map(|m| ops::can_coop(&self.gpu, m));
         ops::can_coop_bidirectional(&self.gpu, self.config.hidden / self.config.heads)
             && self.layers.iter().all(|layer| matrices(layer).into_iter().all(|can| can))
     }
@@ -174,7 +175,14 @@ impl Bert {
     }
 
     /// h → h, in f32.
-    fn layer(&self, r: &mut Recording, layer: &Layer, s: &Scratch, (qkv, inner): (&Tensor, &Tensor), places: &Places<'_>) {
+    fn layer(
+        &self,
+        r: &mut Recording,
+        layer: &Layer,
+        s: &Scratch,
+        (qkv, inner): (&Tensor, &Tensor),
+        places: &Places<'_>,
+    ) {
         let (gpu, config, n) = (&self.gpu, &self.config, places.rows);
         let Scratch { x, h, middle, .. } = s;
         let bias = |bias| Epilogue { add: false, bias: Some(bias) };
