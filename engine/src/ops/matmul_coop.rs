@@ -39,7 +39,7 @@ pub(super) fn defines(dtype: DType) -> Vec<&'static str> {
     defines
 }
 
-/// y[t, n] = Σ_k W[n, k] · x[t, k], + y[t, n] or + bias[n]. Rows of y past `tokens`, up to whole 128, are overwritten.
+/// y[t, n] = Σ_k W[n, k] · x[t, k], + y[t, n] or + the bias of row n. Rows of y past `tokens`, up to whole 128, are overwritten.
 pub fn matmul_coop(
     gpu: &Gpu,
     recording: &mut Recording,
@@ -56,7 +56,7 @@ pub fn matmul_coop(
     launch(gpu, recording, matrix, x, (&y.buffer, y.stride), tokens, epilogue, defines);
 }
 
-/// z[t, n] = Σ_k W[n, k] · x[t, k] + bias[n], after GELU where `gelu` says so, in tiles for the next product.
+/// z[t, n] = Σ_k W[n, k] · x[t, k] + the bias of row n, after GELU where `gelu` says so, in tiles for the next product.
 #[allow(clippy::too_many_arguments, reason = "a product and what follows it")]
 pub fn matmul_coop_tiles(
     gpu: &Gpu,
