@@ -16,20 +16,19 @@ pub fn can_coop(gpu: &Gpu, matrix: &Matrix) -> bool {
         && matrix.parts.iter().all(|part| part.rows.is_multiple_of(16) && part.first_row.is_multiple_of(16))
 }
 
-/// The checks that the products share: y is (rows, columns), of which `wanted` rows are written.
+/// The checks that the products share: y is (rows, columns); of x `read` rows are read, of y `written` are written.
 pub(super) fn check(
     op: &str,
     gpu: &Gpu,
     matrix: &Matrix,
     x: &Tiles,
     (y_rows, y_cols): (usize, usize),
-    (tokens, wanted): (usize, usize),
+    (read, written): (usize, usize),
 ) {
     assert!(can_coop(gpu, matrix), "{op}: the device or the matrix cannot");
     assert_eq!(x.cols, matrix.cols, "{op}: x has {} columns, the matrix {}", x.cols, matrix.cols);
     assert!(y_cols >= matrix.rows, "{op}: y has {y_cols} columns, the matrix {} rows", matrix.rows);
-    let room = super::coop_rows(tokens);
-    assert!(room <= x.rows && wanted <= y_rows, "{op}: {tokens} tokens, x holds {}, y {y_rows}", x.rows);
+    assert!(read <= x.rows && written <= y_rows, "{op}: {written} rows, x holds {}, y {y_rows}", x.rows);
 }
 
 /// A part's variant.
@@ -50,8 +49,7 @@ pub fn matmul_coop(
     epilogue: Epilogue<'_>,
 ) {
     let room = tokens.next_multiple_of(SIDE);
-    assert!(room <= x.rows, "matmul_coop: {tokens} tokens, x holds {}", x.rows);
-    check("matmul_coop", gpu, matrix, x, (y.rows, y.cols), (tokens, room));
+    check("matmul_coop", gpu, matrix, x, (y.rows, y.cols), (room, room));
     let defines: &[&str] = if epilogue.bias.is_some() { &["BIAS"] } else { &[] };
     launch(gpu, recording, matrix, x, (&y.buffer, y.stride), tokens, epilogue, defines);
 }
@@ -69,8 +67,7 @@ pub fn matmul_coop_tiles(
     gelu: bool,
 ) {
     let room = tokens.next_multiple_of(SIDE);
-    assert!(room <= x.rows, "matmul_coop: {tokens} tokens, x holds {}", x.rows);
-    check("matmul_coop", gpu, matrix, x, (z.rows, z.cols), (tokens, room));
+    check("matmul_coop", gpu, matrix, x, (z.rows, z.cols), (room, room));
     let defines: &[&str] = if gelu { &["BIAS", "TILES", "GELU"] } else { &["BIAS", "TILES"] };
     let epilogue = Epilogue { add: false, bias: Some(bias) };
     launch(gpu, recording, matrix, x, (&z.buffer, z.cols), tokens, epilogue, defines);

@@ -112,6 +112,11 @@ impl Matrix {
         self.parts.iter().all(|part| part.dtype.block_len() == 1)
     }
 
+    /// The formats of its parts.
+    pub(crate) fn formats(&self) -> impl Iterator<Item = DType> {
+        self.parts.iter().map(|part| part.dtype)
+    }
+
     /// Bytes on the GPU.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|p| p.w.bytes() + p.s.bytes()).sum()

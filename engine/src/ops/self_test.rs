@@ -156,6 +156,14 @@ pub async fn quick(gpu: &Gpu, formats: &[DType]) -> Result<()> {
     token_statistics(gpu, 1).await
 }
 
+/// The same for an encoder that will run on cooperative matrices.
+pub(crate) async fn quick_encoder(gpu: &Gpu, formats: &[DType]) -> Result<()> {
+    for dtype in formats {
+        coop::matmul_coop_tiles(gpu, *dtype, 1).await?;
+    }
+    coop::encoder(gpu, 1).await
+}
+
 /// `embed`, `matmul_vec` and `matmul_tile` in one weight format.
 pub async fn weights(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     let mut random = Random::new(seed);

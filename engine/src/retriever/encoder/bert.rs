@@ -4,12 +4,14 @@ use super::{BATCH_TOKENS, EncoderConfig};
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu, Recording, Tensor},
-    ops::{self, Epilogue, Matrix, Span, Tiles, Tokens},
+    ops::{self, Epilogue, Matrix, Span, Tiles, Tokens, self_test},
     weights::{DType, Weights, read_values},
 };
 
 /// Rows of a tile.
 const TILE: usize = 16;
+/// [`BATCH_TOKENS`] on cooperative matrices: 128 tokens a workgroup fill such a device later.
+const COOP_BATCH_TOKENS: usize = 2 * BATCH_TOKENS;
 
 struct Norm {
     weight: Buffer,
@@ -27,6 +29,12 @@ struct Layer {
     down: Matrix, // (hidden, feed_forward)
     down_bias: Buffer,
     output_norm: Norm,
+}
+
+impl Layer {
+    fn matrices(&self) -> [&Matrix; 4] {
+        [&self.qkv, &self.output, &self.up, &self.down]
+    }
 }
 
 /// Activations of a batch.
@@ -56,13 +64,14 @@ struct TileScratch {
 }
 
 /// A model on the GPU.
-pub(crate) struct Bert {
+pub(super) struct Bert {
     gpu: Gpu,
     config: EncoderConfig,
     words: Matrix,     // (vocabulary, hidden)
     positions: Matrix, // (max_tokens, hidden): position and type 0 added
     norm: Norm,
     layers: Vec<Layer>,
+    is_cooperative: bool,
     scratch: Option<Scratch>,
 }
 
@@ -74,7 +83,7 @@ struct Places<'a> {
 
 impl Bert {
     /// Streams the weights to the GPU; `progress` hears the bytes of each piece.
-    pub(crate) async fn load(gpu: &Gpu, weights: &dyn Weights, progress: &mut dyn FnMut(u64)) -> Result<Self> {
+    pub(super) async fn load(gpu: &Gpu, weights: &dyn Weights, progress: &mut dyn FnMut(u64)) -> Result<Self> {
         let config = EncoderConfig::read(weights)?;
         let loader = Loader { gpu, weights };
         let words = Matrix::load(gpu, weights, &["token_embd.weight".into()], progress).await?;
@@ -85,23 +94,32 @@ impl Bert {
         }
         gpu.flush().await?;
         let norm = loader.norm("token_embd_norm").await?;
-        Ok(Self { gpu: gpu.clone(), config, words, positions, norm, layers, scratch: None })
+        let is_cooperative = ops::can_coop_bidirectional(gpu, config.head_shape().1)
+            && layers.iter().flat_map(Layer::matrices).all(|matrix| ops::can_coop(gpu, matrix));
+        if is_cooperative {
+            let mut formats: Vec<DType> = layers.iter().flat_map(Layer::matrices).flat_map(Matrix::formats).collect();
+            formats.sort_by_key(|dtype| dtype.ggml_id());
+            formats.dedup();
+            self_test::quick_encoder(gpu, &formats).await?;
+        }
+        Ok(Self { gpu: gpu.clone(), config, words, positions, norm, layers, is_cooperative, scratch: None })
     }
 
     /// The hyperparameters.
-    pub(crate) fn config(&self) -> &EncoderConfig {
+    pub(super) fn config(&self) -> &EncoderConfig {
         &self.config
     }
 
     /// The embeddings of texts given as token ids, each within the vocabulary and [`EncoderConfig::max_tokens`].
-    pub(crate) async fn embed(&mut self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    pub(super) async fn embed(&mut self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let mut embeddings = Vec::with_capacity(texts.len());
+        let (most, multiple) = self.batch();
         let mut rest = texts;
         while !rest.is_empty() {
             let mut sum = 0;
             let fits = rest.iter().take_while(|text| {
-                sum += text.len().next_multiple_of(TILE);
-                sum <= BATCH_TOKENS
+                sum += text.len().next_multiple_of(multiple);
+                sum <= most
             });
             // One text always fits: its length is at most the model's positions, and those at most a batch.
             let (batch, later) = rest.split_at(fits.count().max(1));
@@ -111,35 +129,30 @@ impl Bert {
         Ok(embeddings)
     }
 
-    /// Whether this device multiplies all of it on cooperative matrices.
-    fn is_cooperative(&self) -> bool {
-        let matrices =
-            |layer: &Layer| [&layer.qkv, &layer.output, &layer.up, &layer.down].map(|m| ops::can_coop(&self.gpu, m));
-        ops::can_coop_bidirectional(&self.gpu, self.config.hidden / self.config.heads)
-            && self.layers.iter().all(|layer| matrices(layer).into_iter().all(|can| can))
+    /// Most tokens of a launch, and the multiple that a text begins at.
+    fn batch(&self) -> (usize, usize) {
+        if self.is_cooperative { (COOP_BATCH_TOKENS, TILE) } else { (BATCH_TOKENS, 1) }
     }
 
     /// One batch.
     async fn forward(&mut self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let (gpu, config) = (self.gpu.clone(), &self.config);
-        let cooperative = self.is_cooperative();
+        let (most, multiple) = self.batch();
         let (mut spans, mut ids, mut places): (Vec<Span>, Vec<u32>, Vec<u32>) = Default::default();
         for text in texts {
             spans.push((ids.len() as u32, text.len() as u32));
             ids.extend(text);
             places.extend(0..text.len() as u32);
-            if cooperative {
-                // Tiles belong to one text. What fills them up is computed and never looked at.
-                ids.resize(ids.len().next_multiple_of(TILE), 0);
-                places.resize(ids.len(), 0);
-            }
+            // A tile belongs to one text. What fills it up is computed and never looked at.
+            ids.resize(ids.len().next_multiple_of(multiple), 0);
+            places.resize(ids.len(), 0);
         }
         let blocks = ops::attention_blocks(&spans);
         let span_words: Vec<u32> = spans.iter().flat_map(|span| [span.0, span.1]).collect();
         let n = ids.len();
         let scratch = match self.scratch.take() {
             Some(scratch) if scratch.tokens >= n => scratch,
-            _ => Scratch::new(&gpu, config, n.next_power_of_two().clamp(128, BATCH_TOKENS), cooperative)?,
+            _ => Scratch::new(&gpu, config, n.next_power_of_two().clamp(128, most), self.is_cooperative)?,
         };
         let Scratch { x, h, middle, .. } = &scratch;
         let ids = gpu.upload_words("tokens", &ids)?;

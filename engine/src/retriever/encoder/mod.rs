@@ -6,14 +6,16 @@
 //! embedding = mean over all tokens, `[CLS]` and `[SEP]` included; divided by its length where the model says so
 //! ```
 //!
-//! Texts lie one after the other without padding, so a batch costs what its tokens cost. Texts are cut at
+//! Texts lie one after the other without padding, so a batch costs what its tokens cost; on cooperative matrices each begins at a
+//! whole tile of 16 tokens. Texts are cut at
 //! `selfrag.embedding.max_length` tokens (256 for MiniLM, as sentence-transformers does), else at the model's positions.
 
 mod bert;
 mod config;
 
-pub(crate) use bert::Bert;
 pub use config::EncoderConfig;
+
+use bert::Bert;
 
 use super::{Embedder, manifest::EncoderInfo};
 use crate::{
@@ -24,8 +26,8 @@ use crate::{
     weights::{MetadataExt, Weights},
 };
 
-/// Most tokens of a launch: about 110 MB of activations at hidden size 384, and within the dispatch limits.
-const BATCH_TOKENS: usize = 8192;
+/// Most tokens of a launch: about 60 MB of activations at hidden size 384, and within the dispatch limits.
+const BATCH_TOKENS: usize = 4096;
 
 /// An encoder on the GPU.
 pub struct Encoder {
