@@ -12,7 +12,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
-use super::{fetch, sleep, thrown};
+use super::{fetch, now_ms, sleep, thrown};
 use crate::{
     Error, Result,
     platform::{Answered, Body, ByteSource, LocalFuture, Refusal, Transport, short_read},
@@ -55,17 +55,20 @@ impl HttpSource {
         Self { url: url.into(), size }
     }
 
-    async fn read_range(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.size) {
-            return Err(short_read(&self.url, offset, len, self.size));
-        }
-        if len == 0 {
-            return Ok(Vec::new());
-        }
-        retry(|| self.try_range(offset, len)).await
+    fn check(&self, offset: u64, len: usize) -> Result<()> {
+        let is_inside = offset.checked_add(len as u64).is_some_and(|end| end <= self.size);
+        if is_inside { Ok(()) } else { Err(short_read(&self.url, offset, len, self.size)) }
     }
 
-    async fn try_range(&self, offset: u64, len: usize) -> Answered<Vec<u8>> {
+    async fn fill(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        retry(async || self.try_range(offset, out).await).await
+    }
+
+    async fn try_range(&self, offset: u64, bytes: &mut [u8]) -> Answered<()> {
+        let len = bytes.len();
         let whole = offset == 0 && len as u64 == self.size;
         let mut body = HttpBody::request(&self.url, Some((offset, Some(len as u64)))).await?;
         if body.status != 206 && !whole {
@@ -75,7 +78,6 @@ impl HttpSource {
             let problem = format!("bytes from {offset} asked for, bytes from {} answered", body.start);
             return Err(Refusal::new(&self.url, false, problem));
         }
-        let mut bytes = vec![0; len];
         let mut filled = 0;
         while let Some(chunk) = body.chunk().await? {
             let n = chunk.length() as usize;
@@ -92,7 +94,7 @@ impl HttpSource {
                 format!("the connection ended after {filled} of {len} bytes at {offset}"),
             ));
         }
-        Ok(bytes)
+        Ok(())
     }
 }
 
@@ -106,7 +108,20 @@ impl ByteSource for HttpSource {
     }
 
     fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
-        Box::pin(self.read_range(offset, len))
+        Box::pin(async move {
+            // Before the allocation: a lying header must not make us reserve gigabytes.
+            self.check(offset, len)?;
+            let mut bytes = vec![0; len];
+            self.fill(offset, &mut bytes).await?;
+            Ok(bytes)
+        })
+    }
+
+    fn read_into<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.check(offset, out.len())?;
+            self.fill(offset, out).await
+        })
     }
 }
 
@@ -157,6 +172,8 @@ struct HttpBody {
     total: Option<u64>,
     reader: Option<ReadableStreamDefaultReader>,
     request: AbortController,
+    /// Ends some [`STALL`] after it was set: one timer serves many pieces, of which thousands come a second.
+    stall: LocalFuture<'static, ()>,
 }
 
 impl HttpBody {
@@ -176,8 +193,15 @@ impl HttpBody {
             request.headers().set("Range", &format!("bytes={from}-{last}")).map_err(unusable)?;
         }
         // From here on dropping `body`, on any path, aborts the request.
-        let mut body =
-            Self { url: url.to_owned(), status: 0, start: 0, total: None, reader: None, request: controller };
+        let mut body = Self {
+            url: url.to_owned(),
+            status: 0,
+            start: 0,
+            total: None,
+            reader: None,
+            request: controller,
+            stall: Box::pin(sleep(STALL)),
+        };
         let response = body.wait(JsFuture::from(fetch(&request))).await?;
         let response: Response = response.unchecked_into();
         body.status = response.status();
@@ -203,7 +227,8 @@ impl HttpBody {
     /// The next bytes, still on the JavaScript side.
     async fn chunk(&mut self) -> Answered<Option<Uint8Array>> {
         let Some(reader) = &self.reader else { return Ok(None) };
-        let result = self.wait(JsFuture::from(reader.read())).await?;
+        let promise = JsFuture::from(reader.read());
+        let result = self.wait(promise).await?;
         let field = |name: &str| Reflect::get(&result, &name.into()).unwrap_or(JsValue::UNDEFINED);
         if field("done").is_truthy() {
             self.reader = None;
@@ -213,11 +238,22 @@ impl HttpBody {
     }
 
     /// Waits for the network, but not for ever.
-    async fn wait(&self, promise: JsFuture) -> Answered<JsValue> {
-        match select(promise, Box::pin(sleep(STALL))).await {
-            Either::Left((Ok(value), _)) => Ok(value),
-            Either::Left((Err(e), _)) => Err(Refusal::new(&self.url, true, thrown(&e))),
-            Either::Right(_) => Err(Refusal::new(&self.url, true, format!("no answer for {} s", STALL.as_secs()))),
+    async fn wait(&mut self, mut promise: JsFuture) -> Answered<JsValue> {
+        let start = now_ms();
+        loop {
+            match select(promise, &mut self.stall).await {
+                Either::Left((Ok(value), _)) => return Ok(value),
+                Either::Left((Err(e), _)) => return Err(Refusal::new(&self.url, true, thrown(&e))),
+                Either::Right(((), rest)) => {
+                    let silent = Duration::from_secs_f64((now_ms() - start).max(0.0) / 1e3);
+                    if silent >= STALL {
+                        let problem = format!("no answer for {} s", STALL.as_secs());
+                        return Err(Refusal::new(&self.url, true, problem));
+                    }
+                    // The timer was set for an earlier piece.
+                    (promise, self.stall) = (rest, Box::pin(sleep(STALL - silent)));
+                }
+            }
         }
     }
 }
@@ -243,7 +279,7 @@ impl Body for HttpBody {
 }
 
 /// Tries again after transient failures.
-async fn retry<T, F: Future<Output = Answered<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+async fn retry<T>(mut attempt: impl AsyncFnMut() -> Answered<T>) -> Result<T> {
     for ms in BACK_OFF_MS {
         match attempt().await {
             Err(refusal) if refusal.transient => sleep(Duration::from_millis(ms)).await,
