@@ -11,6 +11,9 @@ use crate::{Result, error::GpuError};
 /// Pieces under way: one is filled while others are copied.
 const STAGES: usize = 4;
 
+/// Mapped ranges begin at multiples of this.
+const ALIGNMENT: u64 = wgpu::MAP_ALIGNMENT;
+
 /// Bytes, a multiple of four of them, for a place in a buffer.
 #[derive(Debug, Clone, Copy)]
 pub struct Upload<'a> {
@@ -43,27 +46,21 @@ struct Stage {
 impl Uploads {
     /// For pieces of at most `piece_bytes`.
     pub fn new(gpu: &Gpu, piece_bytes: u64) -> Self {
-        Self { gpu: gpu.clone(), stage_bytes: piece_bytes.max(4).next_multiple_of(8), busy: VecDeque::new() }
+        // Room for a gap in front of each place's bytes.
+        let stage_bytes = piece_bytes.next_multiple_of(ALIGNMENT) + ALIGNMENT;
+        Self { gpu: gpu.clone(), stage_bytes, busy: VecDeque::new() }
     }
 
-    /// Sends a piece, which may be for several places. Waits while too many are under way.
+    /// Sends a piece, which may be for one place or two. Waits while too many are under way.
     pub async fn send(&mut self, piece: &[Upload<'_>]) -> Result<()> {
-        let total: u64 = piece.iter().map(|upload| upload.bytes.len() as u64).sum();
-        assert!(total <= self.stage_bytes, "a piece of {total} bytes in a stage of {}", self.stage_bytes);
         let buffer = self.stage().await?;
-        let mut view = buffer.slice(..).get_mapped_range_mut().map_err(|e| GpuError::Refused(e.to_string()))?;
         let mut encoder = self.gpu.encoder("upload");
         let mut at = 0;
         for Upload { to, offset, bytes } in piece.iter().filter(|upload| !upload.bytes.is_empty()) {
-            #[cfg(not(target_family = "wasm"))]
-            view.slice(at..at + bytes.len()).copy_from_slice(bytes);
-            // wgpu's own way takes a copy of what is mapped before it is written, in fresh memory.
-            #[cfg(target_family = "wasm")]
-            view.as_uint8array().subarray(at as u32, (at + bytes.len()) as u32).copy_from(bytes);
+            write_mapped(&buffer, at, bytes)?;
             encoder.copy_buffer_to_buffer(&buffer, at as u64, to.raw(), *offset, bytes.len() as u64);
-            at += bytes.len();
+            at = (at + bytes.len()).next_multiple_of(ALIGNMENT as usize);
         }
-        drop(view);
         buffer.unmap();
         let submission = self.gpu.inner.queue.submit([encoder.finish()]);
         let (sender, mapped) = oneshot::channel();
@@ -98,6 +95,26 @@ impl Uploads {
         mapped.map_err(|e| GpuError::Lost(e.to_string()))?;
         Ok(buffer)
     }
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn write_mapped(buffer: &wgpu::Buffer, at: usize, bytes: &[u8]) -> Result<()> {
+    let range = at as u64..(at + bytes.len()) as u64;
+    let mut view = buffer.slice(range).get_mapped_range_mut().map_err(refused)?;
+    view.copy_from_slice(bytes);
+    Ok(())
+}
+
+/// The browser's array itself: wgpu's view for writing is made of a copy of what is mapped, in fresh memory, and copied back.
+#[cfg(target_family = "wasm")]
+fn write_mapped(buffer: &wgpu::Buffer, at: usize, bytes: &[u8]) -> Result<()> {
+    let range = at as u64..(at + bytes.len()) as u64;
+    buffer.slice(range).get_mapped_range().map_err(refused)?.as_uint8array().copy_from(bytes);
+    Ok(())
+}
+
+fn refused(error: wgpu::MapRangeError) -> GpuError {
+    GpuError::Refused(error.to_string())
 }
 
 impl Drop for Uploads {

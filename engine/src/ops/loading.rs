@@ -7,6 +7,9 @@
 //! Every piece is known before the first is read, so that reading goes on across tensors, and a GPU that is too small says so
 //! at once. Host memory is bounded by the pieces under way.
 
+#[cfg(test)]
+mod tests;
+
 use std::{cell::RefCell, pin::pin};
 
 use futures_util::{StreamExt, stream};
