@@ -118,7 +118,7 @@ impl<'a> Loading<'a> {
         let dtype = run[0].dtype;
         let most = max_rows(self.gpu, dtype, matrix.cols);
         let mut left: usize = run.iter().map(|t| t.matrix().0).sum();
-        let piece_rows = (LOAD_PIECE / dtype.row_bytes(matrix.cols).max(1)).max(1);
+        let most_rows = (LOAD_PIECE / dtype.row_bytes(matrix.cols).max(1)).max(1);
         // Where it stands: tensor and row within it.
         let (mut tensor, mut row) = (0, 0);
         while left > 0 {
@@ -129,7 +129,10 @@ impl<'a> Loading<'a> {
                     (tensor, row) = (tensor + 1, 0);
                     continue;
                 }
-                let rows = piece_rows.min(part.rows - filled).min(run[tensor].matrix().0 - row);
+                // Pieces of about the same size: a small last one would cost a whole request.
+                let tensor_rows = run[tensor].matrix().0;
+                let even = tensor_rows.div_ceil(tensor_rows.div_ceil(most_rows));
+                let rows = even.min(part.rows - filled).min(tensor_rows - row);
                 let place = Place::Rows { w: part.w.clone(), s: part.s.clone(), at: filled };
                 self.pieces.push(Piece { tensor: run[tensor], first: row, rows, place });
                 (row, filled) = (row + rows, filled + rows);
