@@ -1,18 +1,16 @@
 //! Weights from a file to the GPU: first all buffers, then one stream of pieces through them.
 //!
 //! ```text
-//! read (ahead) → repack into a staging buffer → copy on the GPU
+//! read → repack → staging buffer → copy on the GPU, while the next piece is read
 //! ```
 //!
-//! Every piece is known before the first is read, so that reading goes on across tensors, and a GPU that is too small says so
+//! Every piece is known before the first is read, so that they come in the file's order, and a GPU that is too small says so
 //! at once. Host memory is bounded by the pieces under way.
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests;
 
-use std::{cell::RefCell, pin::pin};
-
-use futures_util::{StreamExt, stream};
+use std::collections::HashMap;
 
 use super::{
     Matrix, Packed,
@@ -22,7 +20,7 @@ use super::{
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu, Upload, Uploads},
-    platform::{LOAD_AHEAD, LOAD_PIECE},
+    platform::LOAD_PIECE,
     weights::{TensorInfo, Weights, quant},
 };
 
@@ -84,26 +82,19 @@ impl<'a> Loading<'a> {
 
     /// Reads, repacks and uploads everything. `progress` hears the number of bytes of each piece.
     pub async fn run(self, progress: &mut dyn FnMut(u64)) -> Result<()> {
-        let Self { gpu, weights, pieces } = self;
+        let Self { gpu, weights, mut pieces } = self;
+        // In the file's order, as a network or disk gives most.
+        let places = weights.tensors().iter().enumerate().map(|(i, tensor)| (tensor.name.as_str(), i));
+        let places: HashMap<&str, usize> = places.collect();
+        pieces.sort_by_key(|piece| (places[piece.tensor.name.as_str()], piece.first));
         let largest = pieces.iter().map(Piece::packed_bytes).max().unwrap_or(0);
         let mut uploads = Uploads::new(gpu, largest as u64);
-        let mut packed = Packed::default();
-        // Memory that pieces were read into serves the next ones.
-        let idle = RefCell::new(Vec::new());
-        let read = |i: usize| {
-            let (piece, idle): (&Piece<'_>, &RefCell<Vec<Vec<u8>>>) = (&pieces[i], &idle);
-            async move {
-                let mut bytes = idle.borrow_mut().pop().unwrap_or_default();
-                weights.read_rows_into(piece.tensor, piece.first, piece.rows, &mut bytes).await?;
-                Ok::<_, Error>((piece, bytes))
-            }
-        };
-        let mut reads = pin!(stream::iter(0..pieces.len()).map(read).buffered(LOAD_AHEAD));
-        while let Some(read) = reads.next().await {
-            let (piece, bytes) = read?;
+        // Memory that serves every piece.
+        let (mut bytes, mut packed) = (Vec::new(), Packed::default());
+        for piece in &pieces {
+            weights.read_rows_into(piece.tensor, piece.first, piece.rows, &mut bytes).await?;
             piece.upload(gpu, &mut uploads, &mut packed, &bytes).await?;
             progress(bytes.len() as u64);
-            idle.borrow_mut().push(bytes);
         }
         uploads.finish().await
     }

@@ -32,8 +32,6 @@ pub fn now_ms() -> f64 {
 
 /// Bytes that a load reads, repacks and uploads at a time.
 pub const LOAD_PIECE: usize = 16 << 20;
-/// Pieces that a load reads ahead: threads within a piece keep a disk and all cores busy, so none.
-pub const LOAD_AHEAD: usize = 1;
 /// Bytes that one thread reads at a time.
 const READ_PIECE: usize = 1 << 20;
 /// More threads than this find the memory busy.

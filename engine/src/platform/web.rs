@@ -41,11 +41,9 @@ pub fn now_ms() -> f64 {
     performance_now()
 }
 
-/// Bytes that a load reads, repacks and uploads at a time. A request costs milliseconds, so not too few; while a piece is
-/// repacked nothing is taken from the network, so not too many. A 4-bit matrix of 4,096 × 4,096 is one piece.
-pub const LOAD_PIECE: usize = 10 << 20;
-/// Pieces that a load asks for ahead: as many as a browser has connections to a server by HTTP/1.1.
-pub const LOAD_AHEAD: usize = 6;
+/// Bytes that a load reads, repacks and uploads at a time. While this thread repacks a piece it takes nothing from the network,
+/// which goes on as far as its buffers hold: a few megabytes.
+pub const LOAD_PIECE: usize = 4 << 20;
 
 /// Does `work` for each job; a tab's worker has one thread.
 pub fn in_parallel<J>(jobs: impl ExactSizeIterator<Item = J>, work: impl Fn(J)) {

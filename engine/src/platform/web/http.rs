@@ -4,7 +4,10 @@
 //! asked for; anything else is an error that says so, because a wrong range read as weights would only show as gibberish.
 //! Dropping a future or a [`Body`] aborts its request.
 
-use std::time::Duration;
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use futures_util::future::{Either, select};
 use js_sys::{Reflect, Uint8Array};
@@ -23,11 +26,28 @@ const BACK_OFF_MS: [u64; 3] = [250, 1000, 3000];
 /// A connection that stays silent this long counts as broken.
 const STALL: Duration = Duration::from_secs(30);
 
+/// A large read that follows another opens a request to the file's end, and those that follow take from it: a request costs
+/// milliseconds, and one long answer comes twice as fast as its ranges. Smaller reads are somebody's picking.
+const LARGE: usize = 256 << 10;
+/// Bytes between two reads that are thrown away rather than asked around: tensors begin at multiples of some alignment.
+const GAP: u64 = 64 << 10;
+
 /// A file behind a URL, read in ranges.
-#[derive(Debug, Clone)]
 pub struct HttpSource {
     url: String,
     size: u64,
+    /// The first byte after the last read.
+    end: Cell<u64>,
+    /// The request that reads in order share.
+    stream: RefCell<Option<Stream>>,
+}
+
+/// An answer that is read piece by piece.
+struct Stream {
+    body: HttpBody,
+    position: u64,
+    /// What came with the last piece and is not taken yet.
+    rest: Option<Uint8Array>,
 }
 
 impl HttpSource {
@@ -47,12 +67,12 @@ impl HttpSource {
             Ok(total)
         })
         .await?;
-        Ok(Self { url, size })
+        Ok(Self::with_size(url, size))
     }
 
     /// A file whose size is known, from a manifest for example.
     pub fn with_size(url: impl Into<String>, size: u64) -> Self {
-        Self { url: url.into(), size }
+        Self { url: url.into(), size, end: Cell::new(u64::MAX), stream: RefCell::default() }
     }
 
     fn check(&self, offset: u64, len: usize) -> Result<()> {
@@ -68,9 +88,38 @@ impl HttpSource {
     }
 
     async fn try_range(&self, offset: u64, bytes: &mut [u8]) -> Answered<()> {
-        let len = bytes.len();
-        let whole = offset == 0 && len as u64 == self.size;
-        let mut body = HttpBody::request(&self.url, Some((offset, Some(len as u64)))).await?;
+        let end = offset + bytes.len() as u64;
+        let goes_on = |from: u64| (from..=from.saturating_add(GAP)).contains(&offset);
+        // Out of its place while it is read: what fails is not gone on with.
+        let ongoing = self.stream.take().filter(|stream| goes_on(stream.position));
+        let follows = bytes.len() >= LARGE && goes_on(self.end.get());
+        let is_bounded = ongoing.is_none() && !follows;
+        let mut stream = match ongoing {
+            Some(stream) => stream,
+            None => self.request(offset, is_bounded.then_some(bytes.len() as u64)).await?,
+        };
+        stream.skip_to(offset).await?;
+        let filled = stream.fill(bytes).await?;
+        if filled < bytes.len() {
+            let problem = format!("the connection ended after {filled} of {} bytes at {offset}", bytes.len());
+            return Err(Refusal::new(&self.url, true, problem));
+        }
+        if is_bounded {
+            if stream.rest.is_some() || stream.body.chunk().await?.is_some() {
+                let problem = format!("more than the {} bytes asked for at {offset}", bytes.len());
+                return Err(Refusal::new(&self.url, false, problem));
+            }
+        } else if end < self.size {
+            *self.stream.borrow_mut() = Some(stream);
+        }
+        self.end.set(end);
+        Ok(())
+    }
+
+    /// Asks for bytes from `offset`, `len` of them or all to the end.
+    async fn request(&self, offset: u64, len: Option<u64>) -> Answered<Stream> {
+        let whole = offset == 0 && len.is_none_or(|len| len == self.size);
+        let body = HttpBody::request(&self.url, Some((offset, len))).await?;
         if body.status != 206 && !whole {
             return Err(ranges_ignored(&self.url, body.status));
         }
@@ -78,23 +127,52 @@ impl HttpSource {
             let problem = format!("bytes from {offset} asked for, bytes from {} answered", body.start);
             return Err(Refusal::new(&self.url, false, problem));
         }
-        let mut filled = 0;
-        while let Some(chunk) = body.chunk().await? {
-            let n = chunk.length() as usize;
-            let Some(room) = bytes.get_mut(filled..filled + n) else {
-                return Err(Refusal::new(&self.url, false, format!("more than the {len} bytes asked for at {offset}")));
-            };
-            chunk.copy_to(room);
-            filled += n;
-        }
-        if filled < len {
-            return Err(Refusal::new(
-                &self.url,
-                true,
-                format!("the connection ended after {filled} of {len} bytes at {offset}"),
-            ));
+        Ok(Stream { body, position: offset, rest: None })
+    }
+}
+
+impl Stream {
+    /// At most `most` bytes of what comes next; none at the end.
+    async fn next(&mut self, most: usize) -> Answered<Option<Uint8Array>> {
+        let piece = match self.rest.take() {
+            Some(piece) => piece,
+            None => match self.body.chunk().await? {
+                Some(piece) => piece,
+                None => return Ok(None),
+            },
+        };
+        let (n, most) = (piece.length(), u32::try_from(most).unwrap_or(u32::MAX));
+        self.rest = (n > most).then(|| piece.subarray(most, n));
+        self.position += u64::from(n.min(most));
+        Ok(Some(if n > most { piece.subarray(0, most) } else { piece }))
+    }
+
+    async fn skip_to(&mut self, offset: u64) -> Answered<()> {
+        while self.position < offset {
+            let gap = (offset - self.position) as usize;
+            if self.next(gap).await?.is_none() {
+                return Err(Refusal::new(&self.body.url, true, format!("the connection ended at {}", self.position)));
+            }
         }
         Ok(())
+    }
+
+    /// Fills as much as comes.
+    async fn fill(&mut self, bytes: &mut [u8]) -> Answered<usize> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let Some(piece) = self.next(bytes.len() - filled).await? else { break };
+            let n = piece.length() as usize;
+            piece.copy_to(&mut bytes[filled..filled + n]);
+            filled += n;
+        }
+        Ok(filled)
+    }
+}
+
+impl std::fmt::Debug for HttpSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HttpSource({}, {} bytes)", self.url, self.size)
     }
 }
 
