@@ -1,5 +1,6 @@
 // Puts the pieces of `attention_decode` together: each is Σ w · v with its own maximum and sum of weights.
 // QUANT: writes the result as integers too, for the product that comes next; heads are then whole blocks of 32.
+// TILES: writes the result as f16 in tiles instead, for a product on cooperative matrices; heads are then whole tiles of 16.
 
 struct Params {
     heads: u32,
@@ -19,7 +20,11 @@ struct Row {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> rows: array<Row>;           // (rows)
 @group(0) @binding(2) var<storage, read> pieces: array<vec4<f32>>;   // (rows, heads, splits): maximum and sum, then Σ w · v
+#ifdef TILES
+@group(0) @binding(3) var<storage, read_write> y: array<vec2<u32>>;  // (rows / 16, y_stride / 16, 16, 4)
+#else
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (rows, y_stride / 4)
+#endif
 #ifdef QUANT
 @group(0) @binding(4) var<storage, read_write> z: array<u32>;        // (rows, 5, z_blocks, 4)
 
@@ -52,7 +57,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             out += weight * pieces[base + i * pitch + 1u + local];
         }
         out /= sum;
+#ifdef TILES
+        let col4 = group.y * fours + local;
+        let tile = group.x / 16u * (params.y_stride / 16u) + col4 / 4u;
+        y[(tile * 16u + group.x % 16u) * 4u + col4 % 4u] = vec2<u32>(pack2x16float(out.xy), pack2x16float(out.zw));
+#else
         y[group.x * (params.y_stride / 4u) + group.y * fours + local] = out;
+#endif
 #ifdef QUANT
         for (var d = 0u; d < 4u; d++) {
             q16_values[local * 4u + d] = out[d];

@@ -3,8 +3,11 @@
 // 16 subgroups of 32 keeps 2 × 2 tiles of 16 × 16. What comes next is loaded while the tiles are multiplied. Neighbouring
 // workgroups share rows of W, so that W is read from memory once and x comes from the cache.
 // f16 in, f32 sums: weights of other formats are rounded to f16. Workgroup memory is padded by 16 bytes a row against bank conflicts.
-// BIAS: + bias[n] in place of y[t, n]. TILES: y is f16 in tiles as x is, after GELU where asked for; sums cannot be converted where
-// they are, so they pass through workgroup memory.
+// BIAS: + bias[n] in place of y[t, n].
+// STAGED, with one of the next two: sums pass through workgroup memory, since they cannot be converted where they are.
+// TILES: y is f16 in tiles as x is, after GELU where asked for.
+// SWIGLU: W is gate, then up, of which a workgroup takes 64 rows each; y is silu(gate) · up in tiles. A subgroup's first sixteen rows
+// are gate, the others up.
 #import weights8
 
 struct Params {
@@ -20,7 +23,7 @@ struct Params {
 #import weights/$FORMAT
 #import half8
 @group(0) @binding(3) var<storage, read> x: array<Half8>;      // tiles of 16 × 16 (see tiles), whole 128 tokens
-#ifdef TILES
+#ifdef STAGED
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f16>>;  // (tokens to whole 128 / 16, y_stride / 16, 16, 4)
 #else
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (tokens to whole 128, y_stride)
@@ -32,7 +35,7 @@ struct Params {
 const PITCH: u32 = 18u;  // of vec4<f16>: 64 columns and 8 more
 var<workgroup> w_tile: array<vec4<f16>, 128u * PITCH>;
 var<workgroup> x_tile: array<vec4<f16>, 128u * PITCH>;
-#ifdef TILES
+#ifdef STAGED
 var<workgroup> sums: array<f32, 8u * 256u>;
 #endif
 #ifdef GELU
@@ -67,9 +70,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
     let to$m_$n = y0 + $nu * 16u * y_stride + $mu * 16u;
 #ifndef BIAS
+#ifndef STAGED
     for (var turn = 0u; turn < add$m; turn++) {
         sum$m_$n = coopLoad<coop_mat16x16<f32, C>>(&y[to$m_$n], y_stride);
     }
+#endif
 #endif
 #end
 #end
@@ -78,7 +83,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let w_row$i = (local + $iu * 512u) / 8u;
     let w_part$i = local % 8u;
     let w_to$i = w_row$i * PITCH + w_part$i * 2u;
+#ifdef SWIGLU
+    let from_row$i = min(row0 / 2u + w_row$i / 32u * 16u + w_row$i % 16u, params.rows / 2u - 1u) + w_row$i / 16u % 2u * (params.rows / 2u);
+#else
     let from_row$i = min(row0 + w_row$i, params.rows - 1u);
+#endif
     let x_at$i = local + $iu * 512u;
     let x_to$i = (x_at$i / 128u * 16u + x_at$i / 2u % 16u) * PITCH + (x_at$i / 32u % 4u) * 4u + (x_at$i % 2u) * 2u;
     let x_from$i = ((token0 / 16u + x_at$i / 128u) * (params.cols8 / 2u) + x_at$i / 32u % 4u) * 32u + x_at$i % 32u;
@@ -113,6 +122,35 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
         workgroupBarrier();
     }
+#ifdef SWIGLU
+    // Four subgroups at a time, gate and up side by side; an invocation of the first half has four rows of a token.
+    let part = local / 64u;
+    let token = local % 64u / 4u;
+#for turn in 0..4
+#for n in 0..2
+    for (var own = team / 4u; own == $turnu; own += 4u) {
+        let stage = team % 4u * 512u;
+        coopStore(sum0_$n, &sums[stage], 16u);
+        let stage_up = stage + 256u;
+        coopStore(sum1_$n, &sums[stage_up], 16u);
+    }
+    workgroupBarrier();
+    if local < 256u {
+        let at = part * 512u + token * 16u + local % 4u * 4u;
+        let gate = vec4<f32>(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
+        let up = vec4<f32>(sums[at + 256u], sums[at + 257u], sums[at + 258u], sums[at + 259u]);
+        // exp overflows past 88; silu is 0 there to f32 precision long before.
+        let value = gate / (1.0 + exp(min(-gate, vec4<f32>(80.0)))) * up;
+        let its_row = row0 / 2u + $turnu * 16u;
+        let tile = ((token0 + part * 32u) / 16u + $nu) * (y_stride / 16u) + its_row / 16u;
+        if its_row < params.rows / 2u {
+            y[(tile * 16u + token) * 4u + local % 4u] = vec4<f16>(value);
+        }
+    }
+    workgroupBarrier();
+#end
+#end
+#else
 #ifdef TILES
     // Eight subgroups at a time; an invocation has four rows of a token.
     let part = local / 64u;
@@ -150,5 +188,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
     }
 #end
+#endif
 #endif
 }

@@ -1,6 +1,6 @@
 //! `shaders/attention_merge.wgsl`: puts the pieces of a row's attention together.
 
-use super::{Heads, Integers};
+use super::{Heads, Integers, Tiles};
 use crate::gpu::{Buffer, Gpu, Recording, Tensor, params};
 
 /// y = Σ pieces / Σ weights for each row; `splits` as given to [`super::attention_decode`]. With `integers` the same goes there
@@ -29,4 +29,26 @@ pub fn attention_merge(
     buffers.extend(integers.map(|z| &z.buffer));
     let defines: &[&str] = if integers.is_some() { &["QUANT"] } else { &[] };
     recording.dispatch(gpu, ("attention_merge", defines), params, &buffers, [rows.1, heads.heads, 1]);
+}
+
+/// The same as f16 in tiles, for a product on cooperative matrices; heads are whole tiles of 16.
+pub fn attention_merge_tiles(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    heads: Heads,
+    rows: (&Buffer, usize),
+    (pieces, splits): (&Buffer, usize),
+    z: &Tiles,
+) {
+    assert!(heads.head_dim.is_multiple_of(16), "attention_merge: {heads:?} are not whole tiles");
+    assert!(z.cols == heads.heads * heads.head_dim && rows.1 <= z.rows, "attention_merge: z is {}×{}", z.rows, z.cols);
+    let params = params::AttentionMerge {
+        heads: heads.heads as u32,
+        head_dim: heads.head_dim as u32,
+        splits: splits as u32,
+        y_stride: z.cols as u32,
+        z_blocks: 0,
+    };
+    let buffers = [rows.0, pieces, &z.buffer];
+    recording.dispatch(gpu, ("attention_merge", &["TILES"]), params, &buffers, [rows.1, heads.heads, 1]);
 }

@@ -68,9 +68,20 @@ pub fn matmul_coop_tiles(
 ) {
     let room = tokens.next_multiple_of(SIDE);
     check("matmul_coop", gpu, matrix, x, (z.rows, z.cols), (room, room));
-    let defines: &[&str] = if gelu { &["BIAS", "TILES", "GELU"] } else { &["BIAS", "TILES"] };
+    let defines: &[&str] = if gelu { &["BIAS", "STAGED", "TILES", "GELU"] } else { &["BIAS", "STAGED", "TILES"] };
     let epilogue = Epilogue { add: false, bias: Some(bias) };
     launch(gpu, recording, matrix, x, (&z.buffer, z.cols), tokens, epilogue, defines);
+}
+
+/// z = silu(gate) · up in tiles for the next product, where the matrix is gate, then up, in one part.
+pub fn matmul_coop_swiglu(gpu: &Gpu, recording: &mut Recording, matrix: &Matrix, x: &Tiles, z: &Tiles, tokens: usize) {
+    let room = tokens.next_multiple_of(SIDE);
+    check("matmul_coop", gpu, matrix, x, (z.rows, 2 * z.cols), (room, room));
+    assert!(
+        matrix.is_whole() && z.cols * 2 == matrix.rows,
+        "matmul_coop: gate and up in one part, z of half their rows"
+    );
+    launch(gpu, recording, matrix, x, (&z.buffer, z.cols), tokens, Epilogue::default(), &["STAGED", "SWIGLU"]);
 }
 
 #[allow(clippy::too_many_arguments, reason = "a product and what follows it")]

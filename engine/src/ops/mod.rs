@@ -37,7 +37,7 @@ pub use attention_bidirectional::{Span, attention_bidirectional, attention_block
 pub use attention_bidirectional_coop::{attention_bidirectional_coop, can_coop_bidirectional};
 pub use attention_coop::{Run, attention_coop, can_coop_attention, runs};
 pub use attention_decode::{attention_decode, pieces_bytes, splits};
-pub use attention_merge::attention_merge;
+pub use attention_merge::{attention_merge, attention_merge_tiles};
 pub use copy::copy;
 pub use embed::{Tokens, embed};
 pub use gelu::gelu;
@@ -46,8 +46,8 @@ pub use loading::Loading;
 pub use logits_chunk::logits_chunk;
 pub(crate) use logits_merge::partials_bytes;
 pub use logits_merge::{logits_merge, token_statistics};
-pub use matmul_coop::{can_coop, matmul_coop, matmul_coop_tiles};
-pub use matmul_coop_few::matmul_coop_few;
+pub use matmul_coop::{can_coop, matmul_coop, matmul_coop_swiglu, matmul_coop_tiles};
+pub use matmul_coop_few::{FewIn, FewOut, Squares, matmul_coop_few};
 pub use matmul_int::{Int, matmul_int};
 pub use matmul_one::{One, matmul_one};
 pub use matmul_tile::matmul_tile;
@@ -123,7 +123,7 @@ pub fn matmul_tiles(
     add: bool,
 ) {
     if tokens <= matmul_coop_few::FEW {
-        matmul_coop_few(gpu, recording, matrix, x, y, tokens, add);
+        matmul_coop_few(gpu, recording, matrix, FewIn { x, norm: None }, FewOut::Plain { y, add }, tokens);
     } else {
         matmul_coop(gpu, recording, matrix, x, y, tokens, Epilogue { add, bias: None });
     }

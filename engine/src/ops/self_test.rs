@@ -12,7 +12,7 @@ use crate::{
     Result,
     error::GpuError,
     gpu::{Buffer, Gpu, Recording},
-    ops::{self, Epilogue, Heads, Integers, KvCache, Matrix, Norm, One, Pages, Rope, RowInfo, Tokens},
+    ops::{self, Epilogue, Heads, Integers, KvCache, Matrix, Norm, One, Pages, Rope, RowInfo, Tiles, Tokens},
     reference,
     weights::DType,
 };
@@ -121,6 +121,8 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     coop::encoder(gpu, seed).await?;
     for dtype in FORMATS {
         coop::matmul_coop(gpu, dtype, seed).await?;
+        coop::matmul_coop_few(gpu, dtype, seed).await?;
+        coop::matmul_coop_swiglu(gpu, dtype, seed).await?;
         coop::matmul_coop_tiles(gpu, dtype, seed).await?;
     }
     integers::quantize(gpu, seed).await?;
@@ -143,6 +145,8 @@ pub async fn quick(gpu: &Gpu, formats: &[DType]) -> Result<()> {
     for dtype in formats {
         weights(gpu, *dtype, 1).await?;
         coop::matmul_coop(gpu, *dtype, 1).await?;
+        coop::matmul_coop_few(gpu, *dtype, 1).await?;
+        coop::matmul_coop_swiglu(gpu, *dtype, 1).await?;
         // A software device does not use it, unless asked, and compiles it for seconds.
         if dtype.block_len() > 1 && !gpu.facts().software {
             integers::matmul_int(gpu, *dtype, 1).await?;
@@ -417,6 +421,13 @@ pub async fn attention_decode(gpu: &Gpu, seed: u64) -> Result<()> {
         _ => None,
     };
     ops::attention_merge(gpu, &mut recording, heads, count, pieces, &y_gpu, integers.as_ref());
+    let tiles = match heads.head_dim % 16 {
+        0 => Some(Tiles::new(gpu, "attended", rows.len(), heads.heads * heads.head_dim)?),
+        _ => None,
+    };
+    if let Some(tiles) = &tiles {
+        ops::attention_merge_tiles(gpu, &mut recording, heads, count, pieces, tiles);
+    }
     recording.submit(gpu);
 
     let table = (pages.as_slice(), max_pages, page_size);
@@ -427,6 +438,10 @@ pub async fn attention_decode(gpu: &Gpu, seed: u64) -> Result<()> {
     if let Some(integers) = integers {
         let zeros = vec![0.0; found.len()];
         integers::check_integers(gpu, "attention_merge", &case, &integers, (&found, &zeros), 4e-5).await?;
+    }
+    if let Some(tiles) = tiles {
+        let rounded = coop::values_of(gpu, &tiles, rows.len()).await?;
+        compare("attention_merge", &format!("{case}, in tiles"), &rounded, &found, 1e-3)?;
     }
     for (name, buffer, expected) in [("keys", &keys_gpu, keys), ("values", &values_gpu, values)] {
         let found = read_cache(gpu, buffer, slots * kv, kv_f32).await?;

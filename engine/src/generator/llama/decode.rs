@@ -13,7 +13,10 @@ use crate::{
     Result,
     generator::{SeqId, StepOutput},
     gpu::{Buffer, Reading, Recording, Tensor},
-    ops::{self, Epilogue, Int, Integers, KvCache, MAX_VEC_TOKENS, Matrix, Norm, One, Pages, RowInfo, Shape, Tokens},
+    ops::{
+        self, Epilogue, FewIn, FewOut, Int, Integers, KvCache, MAX_VEC_TOKENS, Matrix, Norm, One, Pages, RowInfo,
+        Shape, Tokens,
+    },
 };
 
 /// What a step launches depends on nothing else.
@@ -152,31 +155,41 @@ impl Llama {
     /// Whether that many rows go to cooperative matrices: products of block formats with integers are as quick up to seven.
     fn few_on_tiles(&self, rows: usize) -> bool {
         let blocks = self.model.layers.iter().all(|layer| layer.gate_up.is_blocks());
-        ops::can_coop(&self.gpu, self.model.head()) && rows >= if blocks { 8 } else { 3 }
+        ops::can_coop(&self.gpu, self.model.head())
+            && self.config.heads.head_dim.is_multiple_of(16)
+            && rows >= if blocks { 8 } else { 3 }
     }
 
-    /// The step with all products on cooperative matrices.
+    /// The step with all products on cooperative matrices: six launches a layer too. A product leaves its rows times the gain of the
+    /// norm that comes next, and their squares, by which the product after it divides.
     fn record_tiles(&self, r: &mut Recording, (rows, splits): (usize, usize), tiles: &TileScratch) {
         let Self { gpu, config, model, scratch: s, .. } = self;
         let info = (&s.row_info, rows);
         let table = Pages { table: &s.pages, max_pages: s.max_pages, page_size: super::PAGE };
-        let norm = |gain| Shape::Norm(Norm { gain, eps: config.norm_eps });
-        for (layer, cache) in model.layers.iter().zip(&self.cache) {
+        let normed = FewIn { x: &tiles.x, norm: Some((&tiles.squares, config.norm_eps)) };
+        let plain = |x| FewIn { x, norm: None };
+        let next = |gain| FewOut::Next { y: &s.x, gain, z: &tiles.x, squares: &tiles.squares };
+        let first = Norm { gain: &model.layers[0].attention_norm, eps: config.norm_eps };
+        ops::tiles(gpu, r, &s.x, Shape::Norm(first), &tiles.x, rows);
+        for (i, (layer, cache)) in model.layers.iter().zip(&self.cache).enumerate() {
             let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
             let pieces = (&s.pieces, splits);
-            ops::tiles(gpu, r, &s.x, norm(&layer.attention_norm), &tiles.x, rows);
-            ops::matmul_tiles(gpu, r, &layer.qkv, &tiles.x, &s.qkv, rows, false);
+            let x = if i == 0 { plain(&tiles.x) } else { normed };
+            ops::matmul_coop_few(gpu, r, &layer.qkv, x, FewOut::Plain { y: &s.qkv, add: false }, rows);
             ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
-            ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, None);
-            ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
-            ops::matmul_tiles(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
-            ops::tiles(gpu, r, &s.x, norm(&layer.ffn_norm), &tiles.x, rows);
-            ops::matmul_tiles(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
-            ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
-            ops::matmul_tiles(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
+            ops::attention_merge_tiles(gpu, r, config.heads, info, pieces, &tiles.attended);
+            ops::matmul_coop_few(gpu, r, &layer.output, plain(&tiles.attended), next(&layer.ffn_norm), rows);
+            if layer.gate_up.is_whole() {
+                ops::matmul_coop_few(gpu, r, &layer.gate_up, normed, FewOut::Swiglu(&tiles.gated), rows);
+            } else {
+                let y = FewOut::Plain { y: &s.gate_up, add: false };
+                ops::matmul_coop_few(gpu, r, &layer.gate_up, normed, y, rows);
+                ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
+            }
+            let gain = model.layers.get(i + 1).map_or(&model.norm, |layer| &layer.attention_norm);
+            ops::matmul_coop_few(gpu, r, &layer.down, plain(&tiles.gated), next(gain), rows);
         }
-        ops::tiles(gpu, r, &s.x, norm(&model.norm), &tiles.x, rows);
-        ops::matmul_tiles(gpu, r, model.head(), &tiles.x, &s.logits, rows, false);
+        ops::matmul_coop_few(gpu, r, model.head(), normed, FewOut::Plain { y: &s.logits, add: false }, rows);
         ops::token_statistics(gpu, r, &s.logits, &s.partials, (&s.watch, self.watch.len()), &s.out, rows);
     }
 

@@ -180,8 +180,13 @@ impl Llama {
                 ops::tiles(gpu, r, &s.attended, Shape::Plain, &tiles.attended, rows);
                 ops::matmul_tiles(gpu, r, &layer.output, &tiles.attended, &s.x, rows, true);
                 ops::tiles(gpu, r, &s.x, norm(&layer.ffn_norm), &tiles.x, rows);
-                ops::matmul_tiles(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
-                ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
+                if layer.gate_up.is_whole() {
+                    ops::matmul_coop_swiglu(gpu, r, &layer.gate_up, &tiles.x, &tiles.gated, rows);
+                } else {
+                    // Gate and up differ in format, or are too large for one binding.
+                    ops::matmul_tiles(gpu, r, &layer.gate_up, &tiles.x, &s.gate_up, rows, false);
+                    ops::tiles(gpu, r, &s.gate_up, Shape::Swiglu, &tiles.gated, rows);
+                }
                 ops::matmul_tiles(gpu, r, &layer.down, &tiles.gated, &s.x, rows, true);
                 continue;
             }

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu, Recording, Tensor},
-    ops::{self, Integers, MAX_VEC_TOKENS, Tiles, self_test},
+    ops::{self, Integers, MAX_VEC_TOKENS, Squares, Tiles, self_test},
     platform::LocalFuture,
     weights::{DType, Weights},
 };
@@ -39,7 +39,7 @@ use model::Model;
 pub struct LlamaOptions {
     /// Tokens that fit the KV cache, all sequences together; none: 256 MB worth, 2,048 to 16,384 tokens.
     pub kv_tokens: Option<usize>,
-    /// Rows a pass takes at a time; longer batches are cut. Bounds the memory for activations. None: 256, or 1,024 where cooperative
+    /// Rows a pass takes at a time; longer batches are cut. Bounds the memory for activations. None: 256, or 1,536 where cooperative
     /// matrices make more of them.
     pub max_rows: Option<usize>,
     /// Keep keys and values as f32 instead of f16: twice the memory, for comparisons with f32 references.
@@ -88,7 +88,7 @@ struct Scratch {
     qkv: Tensor,      // (rows, qkv)
     q: Tensor,        // (rows, q)
     attended: Tensor, // (rows, q)
-    gate_up: Tensor,  // (rows, 2 · feed_forward)
+    gate_up: Tensor,  // (rows, or few where nothing else takes it; 2 · feed_forward)
     gated: Tensor,    // (rows, or few where there are tiles; feed_forward)
     // What products of block formats take, (rows ≤ MAX_VEC_TOKENS, …).
     x_int: Integers,        // hidden
@@ -111,10 +111,11 @@ struct Scratch {
 /// What products on cooperative matrices take, (rows, …).
 #[derive(Debug)]
 struct TileScratch {
-    x: Tiles,        // hidden
-    attended: Tiles, // q
-    gated: Tiles,    // feed_forward
-    runs: Buffer,    // rows in runs, for attention
+    x: Tiles,         // hidden
+    attended: Tiles,  // q
+    gated: Tiles,     // feed_forward
+    runs: Buffer,     // rows in runs, for attention
+    squares: Squares, // of x, of few rows
 }
 
 /// Rows that are turned into logits at a time: a row of logits is as long as the vocabulary.
@@ -146,10 +147,11 @@ impl Llama {
         };
         let cache = (0..config.layers).map(|_| layer()).collect::<Result<_>>()?;
         // Products on cooperative matrices write whole tiles of rows.
-        let max_rows = options.max_rows.unwrap_or(if gpu.facts().cooperative { 1024 } else { 256 }).max(1);
+        let max_rows = options.max_rows.unwrap_or(if gpu.facts().cooperative { 1536 } else { 256 }).max(1);
         let coop = model.can_coop(gpu) && max_rows >= 128;
         let max_rows = if coop { max_rows / 128 * 128 } else { max_rows };
-        let scratch = Scratch::new(gpu, &config, max_rows, context_length, coop)?;
+        let gated_at_once = coop && model.layers.iter().all(|layer| layer.gate_up.is_whole());
+        let scratch = Scratch::new(gpu, &config, max_rows, context_length, (coop, gated_at_once))?;
         let table = PageTable::new(kv_tokens / PAGE, context_length);
         let kv_f32 = options.kv_f32;
         Ok(Self {
@@ -212,7 +214,14 @@ impl Llama {
 }
 
 impl Scratch {
-    fn new(gpu: &Gpu, config: &LlamaConfig, rows: usize, context_length: usize, coop: bool) -> Result<Self> {
+    /// `coop`: products of many rows take tiles; `gated_at_once`: that of gate and up gives their SwiGLU, and nothing between.
+    fn new(
+        gpu: &Gpu,
+        config: &LlamaConfig,
+        rows: usize,
+        context_length: usize,
+        (coop, gated_at_once): (bool, bool),
+    ) -> Result<Self> {
         let max_pages = context_length.div_ceil(PAGE);
         let out_rows = rows.min(OUT_ROWS);
         let few = rows.min(MAX_VEC_TOKENS);
@@ -226,7 +235,7 @@ impl Scratch {
             qkv: gpu.tensor("qkv", rows, config.qkv())?,
             q: gpu.tensor("q", rows, config.q())?,
             attended: gpu.tensor("attended", rows, config.q())?,
-            gate_up: gpu.tensor("gate_up", rows, 2 * config.feed_forward)?,
+            gate_up: gpu.tensor("gate_up", if gated_at_once { plain_rows } else { rows }, 2 * config.feed_forward)?,
             gated: gpu.tensor("gated", plain_rows, config.feed_forward)?,
             x_int: Integers::new(gpu, "x", few, config.hidden)?,
             attended_int: Integers::new(gpu, "attended", few, config.q())?,
@@ -237,6 +246,7 @@ impl Scratch {
                     attended: Tiles::new(gpu, "attended", rows, config.q())?,
                     gated: Tiles::new(gpu, "gated", rows, config.feed_forward)?,
                     runs: gpu.buffer("runs", (rows * size_of::<ops::Run>()) as u64)?,
+                    squares: Squares::new(gpu, config.hidden)?,
                 }),
                 false => None,
             },

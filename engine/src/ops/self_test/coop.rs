@@ -4,7 +4,7 @@ use super::{Random, compare};
 use crate::{
     Result,
     gpu::{Gpu, Recording},
-    ops::{self, Epilogue, Heads, KvCache, Matrix, Norm, Pages, RowInfo, Shape, Span, Tiles},
+    ops::{self, Epilogue, FewIn, FewOut, Heads, KvCache, Matrix, Norm, Pages, RowInfo, Shape, Span, Squares, Tiles},
     reference,
     weights::DType,
 };
@@ -77,6 +77,48 @@ pub async fn matmul_coop(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     Ok(())
 }
 
+/// `matmul_coop_few` with what stands around it in a decoding step: a residual product for a norm, and products after that norm.
+pub async fn matmul_coop_few(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
+    if !gpu.facts().cooperative {
+        return Ok(());
+    }
+    let mut random = Random::new(seed ^ 0xfe);
+    let unit = dtype.block_len().max(64);
+    let (inner, hidden, gated) = (unit * random.pick(1..=9), unit * random.pick(1..=4), 16 * random.pick(1..=20));
+    let count = random.pick(1..=16);
+    let case = format!("seed {seed}, {dtype:?} {inner} to {hidden} to 2×{gated}, {count} tokens");
+    let mut matrix = |rows: usize, cols: usize| -> Result<(Vec<f32>, Matrix)> {
+        let bytes = random.rows(dtype, rows, cols);
+        let values = reference::unpack_rows(dtype, &ops::pack_rows(dtype, &bytes, cols), rows, cols);
+        Ok((values, Matrix::from_bytes(gpu, dtype, &bytes, cols)?))
+    };
+    let ((down, down_gpu), (gate_up, gate_up_gpu)) = (matrix(hidden, inner)?, matrix(2 * gated, hidden)?);
+    let (x, gain) = (random.values(count * inner), random.values(hidden));
+    let mut residual = random.values(count * hidden);
+    let (x_gpu, y_gpu) = (gpu.upload("x", &x, inner)?, gpu.upload("y", &residual, hidden)?);
+    let gain_gpu = gpu.upload("gain", &gain, hidden)?.buffer;
+    let (x_tiles, normed) = (Tiles::new(gpu, "x", 16, inner)?, Tiles::new(gpu, "normed", 16, hidden)?);
+    let (both_gpu, z) = (gpu.tensor("gate, up", count, 2 * gated)?, Tiles::new(gpu, "gated", 16, gated)?);
+    let squares = Squares::new(gpu, hidden)?;
+    let mut recording = Recording::new();
+    let r = &mut recording;
+    ops::tiles(gpu, r, &x_gpu, Shape::Plain, &x_tiles, count);
+    let next = FewOut::Next { y: &y_gpu, gain: &gain_gpu, z: &normed, squares: &squares };
+    ops::matmul_coop_few(gpu, r, &down_gpu, FewIn { x: &x_tiles, norm: None }, next, count);
+    let x_normed = FewIn { x: &normed, norm: Some((&squares, 1e-5)) };
+    ops::matmul_coop_few(gpu, r, &gate_up_gpu, x_normed, FewOut::Plain { y: &both_gpu, add: false }, count);
+    ops::matmul_coop_few(gpu, r, &gate_up_gpu, x_normed, FewOut::Swiglu(&z), count);
+    recording.submit(gpu);
+    reference::matmul_coop_few(&down, &x, inner, &mut residual);
+    compare("matmul_coop_few", &format!("{case}, residual"), &gpu.download(&y_gpu, count).await?, &residual, 2e-3)?;
+    let mut both = vec![0.0; count * 2 * gated];
+    reference::matmul_coop_few(&gate_up, &reference::rms_norm(&residual, &gain, 1e-5), hidden, &mut both);
+    let found = gpu.download(&both_gpu, count).await?;
+    compare("matmul_coop_few", &format!("{case}, normed"), &found, &both, 4e-3)?;
+    let expected = reference::swiglu(&both, gated);
+    compare("matmul_coop_few", &format!("{case}, gated"), &values_of(gpu, &z, count).await?, &expected, 8e-3)
+}
+
 /// `matmul_coop` with what an encoder adds: a bias, and f16 in tiles with and without GELU.
 pub async fn matmul_coop_tiles(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
     if !gpu.facts().cooperative {
@@ -111,8 +153,34 @@ pub async fn matmul_coop_tiles(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()>
     Ok(())
 }
 
+/// `matmul_coop` of gate and up, silu(gate) · up in tiles.
+pub async fn matmul_coop_swiglu(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
+    if !gpu.facts().cooperative {
+        return Ok(());
+    }
+    let mut random = Random::new(seed ^ 0x519);
+    let cols = dtype.block_len().max(64) * random.pick(1..=16);
+    let (gated, count) = (16 * random.pick(1..=60), random.pick(1..=300));
+    let case = format!("seed {seed}, {dtype:?} 2×{gated}×{cols}, {count} tokens, gated");
+    let bytes = random.rows(dtype, 2 * gated, cols);
+    let values = reference::unpack_rows(dtype, &ops::pack_rows(dtype, &bytes, cols), 2 * gated, cols);
+    let matrix = Matrix::from_bytes(gpu, dtype, &bytes, cols)?;
+    let room = count.next_multiple_of(128);
+    let x = random.values(count * cols);
+    let (x_gpu, x_tiles) = (gpu.upload("x", &x, cols)?, Tiles::new(gpu, "x", room, cols)?);
+    let z = Tiles::new(gpu, "z", room, gated)?;
+    let mut recording = Recording::new();
+    ops::tiles(gpu, &mut recording, &x_gpu, Shape::Plain, &x_tiles, count);
+    ops::matmul_coop_swiglu(gpu, &mut recording, &matrix, &x_tiles, &z, count);
+    recording.submit(gpu);
+    let mut both = vec![0.0; count * 2 * gated];
+    reference::matmul_coop(&values, &x, cols, &mut both);
+    let expected = reference::swiglu(&both, gated);
+    compare("matmul_coop", &case, &values_of(gpu, &z, count).await?, &expected, 6e-3)
+}
+
 /// The first rows of tiles in row-major order.
-async fn values_of(gpu: &Gpu, tiles: &Tiles, rows: usize) -> Result<Vec<f32>> {
+pub(super) async fn values_of(gpu: &Gpu, tiles: &Tiles, rows: usize) -> Result<Vec<f32>> {
     let words = gpu.download_words(&tiles.buffer, tiles.rows * tiles.cols / 2).await?;
     let halves: &[half::f16] = bytemuck::cast_slice(&words);
     let at = |row: usize, col: usize| (row / 16 * (tiles.cols / 16) + col / 16) * 256 + row % 16 * 16 + col % 16;
