@@ -5,7 +5,7 @@
 // f16 in, f32 sums: weights of other formats are rounded to f16. Workgroup memory is padded by 16 bytes a row against bank conflicts.
 // BIAS: + bias[n] in place of y[t, n].
 // STAGED, with one of the next two: sums pass through workgroup memory, since they cannot be converted where they are.
-// TILES: y is f16 in tiles as x is, after GELU where asked for.
+// TILES: y is f16 in tiles as x is, after GELU where asked for. What f16 cannot hold is as large as it can.
 // SWIGLU: W is gate, then up, of which a workgroup takes 64 rows each; y is silu(gate) · up in tiles. A subgroup's first sixteen rows
 // are gate, the others up.
 #import weights8
@@ -144,7 +144,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let its_row = row0 / 2u + $turnu * 16u;
         let tile = ((token0 + part * 32u) / 16u + $nu) * (y_stride / 16u) + its_row / 16u;
         if its_row < params.rows / 2u {
-            y[(tile * 16u + token) * 4u + local % 4u] = vec4<f16>(value);
+            y[(tile * 16u + token) * 4u + local % 4u] = vec4<f16>(clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
         }
     }
     workgroupBarrier();
@@ -173,7 +173,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let its_row = row0 + its_team / 4u * 32u + $mu * 16u;
         let tile = ((token0 + its_team % 4u * 32u) / 16u + $nu) * (y_stride / 16u) + (params.y_offset + its_row) / 16u;
         if its_row < params.rows {
-            y[(tile * 16u + token) * 4u + local % 4u] = vec4<f16>(value);
+            y[(tile * 16u + token) * 4u + local % 4u] = vec4<f16>(clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
         }
     }
     workgroupBarrier();

@@ -7,6 +7,7 @@
 // NORM: x is there times the gain of a RMSNorm, but not yet divided by its root mean square, which the row's squares give.
 // NEXT: adds to y, and writes y · gain of the RMSNorm that comes next, and its squares.
 // SWIGLU: W is gate, then up; the result is silu(gate) · up, in tiles for the next product.
+// What f16 cannot hold is as large as it can: no infinity reaches the next product.
 #ifndef BLOCKS
 #import weights8
 #endif
@@ -197,7 +198,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if local % 16u < 8u && token < params.tokens {
         // exp overflows past 88; silu is 0 there to f32 precision long before.
         let value = total / (1.0 + exp(min(-total, 80.0))) * sums[local + 8u];
-        z[(n / 16u * 16u + token) * 16u + n % 16u] = f16(value);
+        z[(n / 16u * 16u + token) * 16u + n % 16u] = f16(clamp(value, -65504.0, 65504.0));
     }
 #else
     let n = params.y_offset + first_row + local % 16u;
@@ -206,7 +207,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if token < params.tokens {
         total += y[at];
         y[at] = total;
-        // What f16 cannot hold is as large as it can: no infinity reaches the next product.
         z[(n / 16u * 16u + token) * 16u + n % 16u] = f16(clamp(total * gain[n], -65504.0, 65504.0));
     }
     sums[local] = total * total;

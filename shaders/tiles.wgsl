@@ -1,5 +1,5 @@
 // Activations as f16 in tiles of 16 rows × 16 columns, each 512 bytes in a row: what products on cooperative matrices take.
-// NORM: RMSNorm of x. SWIGLU: x is gate, then up; the result is silu(gate) · up.
+// What f16 cannot hold is as large as it can. NORM: RMSNorm of x. SWIGLU: x is gate, then up; the result is silu(gate) · up.
 struct Params {
     cols: u32,      // of the result, a multiple of 16
     x_stride: u32,  // in f32
@@ -50,6 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #endif
 #endif
         let tile = row / 16u * (params.cols / 16u) + i / 4u;
-        z[(tile * 16u + row % 16u) * 4u + i % 4u] = vec2<u32>(pack2x16float(value.xy), pack2x16float(value.zw));
+        let held = clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0));
+        z[(tile * 16u + row % 16u) * 4u + i % 4u] = vec2<u32>(pack2x16float(held.xy), pack2x16float(held.zw));
     }
 }

@@ -159,14 +159,16 @@ pub async fn matmul_coop_swiglu(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()
         return Ok(());
     }
     let mut random = Random::new(seed ^ 0x519);
-    let cols = dtype.block_len().max(64) * random.pick(1..=16);
-    let (gated, count) = (16 * random.pick(1..=60), random.pick(1..=300));
+    let cols = dtype.block_len().max(64) * random.pick(1..=4);
+    let (gated, count) = (16 * random.pick(1..=20), random.pick(1..=300));
     let case = format!("seed {seed}, {dtype:?} 2×{gated}×{cols}, {count} tokens, gated");
     let bytes = random.rows(dtype, 2 * gated, cols);
     let values = reference::unpack_rows(dtype, &ops::pack_rows(dtype, &bytes, cols), 2 * gated, cols);
     let matrix = Matrix::from_bytes(gpu, dtype, &bytes, cols)?;
     let room = count.next_multiple_of(128);
-    let x = random.values(count * cols);
+    // Some results are too large for f16.
+    let size = if random.pick(0..=2) == 0 { 200.0 } else { 1.0 };
+    let x: Vec<f32> = random.values(count * cols).iter().map(|v| v * size).collect();
     let (x_gpu, x_tiles) = (gpu.upload("x", &x, cols)?, Tiles::new(gpu, "x", room, cols)?);
     let z = Tiles::new(gpu, "z", room, gated)?;
     let mut recording = Recording::new();
@@ -175,7 +177,7 @@ pub async fn matmul_coop_swiglu(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()
     recording.submit(gpu);
     let mut both = vec![0.0; count * 2 * gated];
     reference::matmul_coop(&values, &x, cols, &mut both);
-    let expected = reference::swiglu(&both, gated);
+    let expected: Vec<f32> = reference::swiglu(&both, gated).iter().map(|v| v.clamp(-65504.0, 65504.0)).collect();
     compare("matmul_coop", &case, &values_of(gpu, &z, count).await?, &expected, 6e-3)
 }
 
