@@ -232,7 +232,9 @@ fn rows_that_repeat_are_found_as_often() {
     for precision in [Precision::F16, Precision::Int8] {
         let mut piece = Vectors::new(precision, 20);
         (0..128).for_each(|_| piece.push(&random.values(20)));
-        let mut all = block_on(FlatGpu::repeated(&gpu, &piece, 1000)).expect("vectors fit");
+        let mut all = FlatGpu::with_rows(&gpu, precision, 20, 1000).expect("there is room");
+        all.prepare(1, 6).expect("there is room");
+        block_on(all.fill(&piece)).expect("vectors fit");
         let question = random.values(20);
         let best = flat::search(&piece, &question, 1)[0].row;
         let expected: Vec<u32> = (0..1000).filter(|row| row % 128 == best).take(6).collect();

@@ -72,16 +72,29 @@ impl FlatGpu {
         filling.uploads.finish().await
     }
 
-    /// `rows` rows that repeat those of `vectors`, for measurements: they are copied on the GPU.
-    pub async fn repeated(gpu: &Gpu, vectors: &Vectors, rows: usize) -> Result<Self> {
-        let mut all = Self::new(gpu, vectors.dim());
-        all.reserve(vectors.precision(), rows)?;
-        let mut piece = Self::new(gpu, vectors.dim());
+    /// Room for `rows` rows, zeros until [`FlatGpu::fill`]: for measurements.
+    pub fn with_rows(gpu: &Gpu, precision: Precision, dim: usize, rows: usize) -> Result<Self> {
+        let mut flat = Self::new(gpu, dim);
+        flat.reserve(precision, rows)?;
+        Ok(flat)
+    }
+
+    /// Fills every block with these rows, over and over, on the GPU.
+    pub async fn fill(&mut self, vectors: &Vectors) -> Result<()> {
+        let mut piece = Self::new(&self.gpu, vectors.dim());
         piece.push(vectors).await?;
         let [(_, piece)] = &piece.blocks[..] else { panic!("a piece fits a block") };
-        all.blocks.iter().for_each(|(_, block)| block.repeat(gpu, piece));
-        gpu.flush().await?;
-        Ok(all)
+        self.blocks.iter().for_each(|(_, block)| block.repeat(&self.gpu, piece));
+        self.gpu.flush().await
+    }
+
+    /// Takes the memory of a search now.
+    pub fn prepare(&mut self, questions: usize, k: usize) -> Result<()> {
+        let k = k.min(self.rows);
+        if k > 0 {
+            self.plan = Some(self.plan(ops::question_rows(questions), k)?);
+        }
+        Ok(())
     }
 
     /// Takes memory for rows, in as few blocks as the device allows; which is the first.
