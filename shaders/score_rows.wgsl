@@ -1,10 +1,11 @@
 // Exact search: inner products of stored vectors, in f16 or in bytes with one scale a row, with QUESTIONS questions in f32.
 // Rows lie in tiles of 64, a tile by quads (16 bytes of each of its rows), so that the invocations of a workgroup, one a row, read
-// neighbouring quads: each byte is read once for all questions. Each invocation has a row of four tiles: four loads are under way
-// at a time, and what is read of the questions, the same for all invocations, serves four rows. No reduction, so no subgroups.
+// neighbouring quads: each byte is read once for all questions. Each invocation has a row of four tiles and reads two quads of
+// each: eight loads are under way at a time, and what is read of the questions, the same for all invocations, serves four rows. No
+// reduction, so no subgroups.
 
 struct Params {
-    quads: u32,      // of a row: 8 values each in f16, 16 in int8
+    quads: u32,      // of a row, an even number: 8 values each in f16, 16 in int8
     rows: u32,
     tiles: u32,
     x_stride: u32,   // in vec4s
@@ -37,18 +38,21 @@ fn main(
     var sum_$q_$t = 0.0;
 #end
 #end
-    for (var quad = 0u; quad < params.quads; quad++) {
+    for (var quad = 0u; quad < params.quads; quad += 2u) {
+#for u in 0..2
 #for t in 0..4
-        let code$t = codes[at$t + quad * 64u];
+        let code_$u_$t = codes[at$t + (quad + $uu) * 64u];
 #end
+#end
+#for u in 0..2
 #ifdef INT8
 #for w in 0..4
         {
 #for t in 0..4
-            let row$t = vec4<f32>(unpack4xI8(code$t[$w]));
+            let row$t = vec4<f32>(unpack4xI8(code_$u_$t[$w]));
 #end
 #for q in 0..$QUESTIONS
-            let question_$q = x[$qu * params.x_stride + quad * 4u + $wu];
+            let question_$q = x[$qu * params.x_stride + (quad + $uu) * 4u + $wu];
 #for t in 0..4
 #for i in 0..4
             sum_$q_$t += row$t[$i] * question_$q[$i];
@@ -61,10 +65,10 @@ fn main(
 #for w in 0..2
         {
 #for t in 0..4
-            let row$t = vec4<f32>(unpack2x16float(code$t[2 * $w]), unpack2x16float(code$t[2 * $w + 1]));
+            let row$t = vec4<f32>(unpack2x16float(code_$u_$t[2 * $w]), unpack2x16float(code_$u_$t[2 * $w + 1]));
 #end
 #for q in 0..$QUESTIONS
-            let question_$q = x[$qu * params.x_stride + quad * 2u + $wu];
+            let question_$q = x[$qu * params.x_stride + (quad + $uu) * 2u + $wu];
 #for t in 0..4
 #for i in 0..4
             sum_$q_$t += row$t[$i] * question_$q[$i];
@@ -74,6 +78,7 @@ fn main(
         }
 #end
 #endif
+#end
     }
 #for t in 0..4
     {

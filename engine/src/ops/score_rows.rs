@@ -145,9 +145,9 @@ pub fn question_values(dim: usize, format: DType) -> usize {
     quads(dim, format) * if format == DType::F16 { 8 } else { 16 }
 }
 
-/// Quads of a row.
+/// Quads of a row: the kernel takes two at a time.
 fn quads(dim: usize, format: DType) -> usize {
-    dim.div_ceil(if format == DType::F16 { 8 } else { 16 })
+    dim.div_ceil(if format == DType::F16 { 8 } else { 16 }).next_multiple_of(2)
 }
 
 /// Row-major bytes in tiles, whole ones, zeros where there are no rows.

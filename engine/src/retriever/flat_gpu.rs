@@ -170,17 +170,19 @@ impl FlatGpu {
         let gpu = &self.gpu;
         let columns = self.blocks.iter().map(|(_, block)| block.question_values()).max().unwrap_or(0);
         let x = gpu.tensor("questions", questions, columns)?;
-        let largest = self.blocks.iter().map(|(_, block)| block.rows()).max().unwrap_or(0);
-        // One after the other: no block's scores outlive its own search.
-        let scores = gpu.tensor("scores", questions, largest)?;
         let mut pairs: usize = self.blocks.iter().map(|(_, block)| ops::top_k_pairs(block.rows(), k)).sum();
         let mut best = gpu.buffer("best", (questions * pairs * 8) as u64)?;
         let mut recording = Recording::new();
+        // Scores in buffers of their own, so that no block's launch waits for the last workgroups of the one before.
+        let mut scores = Vec::new();
+        for (_, block) in &self.blocks {
+            scores.push(gpu.tensor("scores", questions, block.rows())?);
+            ops::score_rows(gpu, &mut recording, block, &x, &scores[scores.len() - 1], questions);
+        }
         let mut at = 0;
-        for (first, block) in &self.blocks {
+        for ((first, block), scores) in self.blocks.iter().zip(&scores) {
             let all = Pairs { buffer: &best, stride: pairs };
-            ops::score_rows(gpu, &mut recording, block, &x, &scores, questions);
-            ops::top_k(gpu, &mut recording, &scores, (questions, block.rows(), k), *first, (all, at));
+            ops::top_k(gpu, &mut recording, scores, (questions, block.rows(), k), *first, (all, at));
             at += ops::top_k_pairs(block.rows(), k);
         }
         while ops::top_k_again(pairs, k) {
