@@ -1,42 +1,98 @@
-// Exact search: inner products of stored vectors, in f16 or in bytes with one scale a row, with a question in f32.
-// Vectors are stored column-major by words, (words, rows), so that the invocations of a workgroup, one a row, read neighbouring
-// words: each byte is read once, and the scan runs at the memory's speed. No reduction, so no subgroups.
+// Exact search: inner products of stored vectors, in f16 or in bytes with one scale a row, with QUESTIONS questions in f32.
+// Rows lie in tiles of 64, a tile by quads (16 bytes of each of its rows), so that the invocations of a workgroup, one a row, read
+// neighbouring quads: each byte is read once for all questions. Each invocation has a row of four tiles and reads two quads of
+// each: eight loads are under way at a time, and what is read of the questions, the same for all invocations, serves four rows. No
+// reduction, so no subgroups.
 
 struct Params {
-    words: u32,      // of a row: 2 values each in f16, 4 in int8
+    quads: u32,      // of a row, an even number: 8 values each in f16, 16 in int8
     rows: u32,
-    x_stride: u32,   // in f32
+    tiles: u32,
+    x_stride: u32,   // in vec4s
     y_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> codes: array<u32>;        // (words, rows)
-@group(0) @binding(2) var<storage, read> scales: array<f32>;       // (rows); int8 only
-@group(0) @binding(3) var<storage, read> x: array<f32>;            // (questions, x_stride), zeros after the last value
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;      // (questions, y_stride)
+@group(0) @binding(1) var<storage, read> codes: array<vec4<u32>>;  // (tiles, quads, 64)
+@group(0) @binding(2) var<storage, read> scales: array<f32>;       // (tiles, 64); int8 only
+@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;      // (QUESTIONS, x_stride), finite to the last quad's end
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;      // (QUESTIONS, y_stride)
 
-// Workgroup (64 rows, question).
+// Workgroup (four tiles), in two dimensions since one has 65,535 at most.
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = group.x * 64u + local;
-    if row >= params.rows {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let first = (group.y * groups.x + group.x) * 4u;
+    if first >= params.tiles {
         return;
     }
-    let question = group.y * params.x_stride;
-    var sum = 0.0;
-    for (var word = 0u; word < params.words; word++) {
-        let code = codes[word * params.rows + row];
+    // Past the last tile: the last tile again, unwritten.
+#for t in 0..4
+    let at$t = min(first + $tu, params.tiles - 1u) * params.quads * 64u + local;
+#end
+#for q in 0..$QUESTIONS
+#for t in 0..4
+    var sum_$q_$t = 0.0;
+#end
+#end
+    for (var quad = 0u; quad < params.quads; quad += 2u) {
+#for u in 0..2
+#for t in 0..4
+        let code_$u_$t = codes[at$t + (quad + $uu) * 64u];
+#end
+#end
+#for u in 0..2
 #ifdef INT8
-        let i = question + word * 4u;
-        let bytes = vec4<i32>(bitcast<i32>(code << 24u), bitcast<i32>(code << 16u), bitcast<i32>(code << 8u), bitcast<i32>(code));
-        sum += dot(vec4<f32>(bytes >> vec4<u32>(24u)), vec4<f32>(x[i], x[i + 1u], x[i + 2u], x[i + 3u]));
+#for w in 0..4
+        {
+#for t in 0..4
+            let row$t = vec4<f32>(unpack4xI8(code_$u_$t[$w]));
+#end
+#for q in 0..$QUESTIONS
+            let question_$q = x[$qu * params.x_stride + (quad + $uu) * 4u + $wu];
+#for t in 0..4
+#for i in 0..4
+            sum_$q_$t += row$t[$i] * question_$q[$i];
+#end
+#end
+#end
+        }
+#end
 #else
-        let i = question + word * 2u;
-        sum += dot(unpack2x16float(code), vec2<f32>(x[i], x[i + 1u]));
+#for w in 0..2
+        {
+#for t in 0..4
+            let row$t = vec4<f32>(unpack2x16float(code_$u_$t[2 * $w]), unpack2x16float(code_$u_$t[2 * $w + 1]));
+#end
+#for q in 0..$QUESTIONS
+            let question_$q = x[$qu * params.x_stride + (quad + $uu) * 2u + $wu];
+#for t in 0..4
+#for i in 0..4
+            sum_$q_$t += row$t[$i] * question_$q[$i];
+#end
+#end
+#end
+        }
+#end
 #endif
+#end
     }
+#for t in 0..4
+    {
+        let row = (first + $tu) * 64u + local;
+        if row < params.rows {
 #ifdef INT8
-    sum *= scales[row];
+            let scale = scales[row];
+#else
+            let scale = 1.0;
 #endif
-    y[group.y * params.y_stride + row] = sum;
+#for q in 0..$QUESTIONS
+            y[$qu * params.y_stride + row] = sum_$q_$t * scale;
+#end
+        }
+    }
+#end
 }

@@ -18,7 +18,8 @@ fn every_workload_has_its_row_and_every_number_is_sane() {
     let all = bench::WORKLOADS.map(|(name, _)| name);
     let query = format!("geometry=tiny&layers=1&steps=3&kernels=1&workloads={}", all.join(","));
     let report = run(&query, &mut told);
-    let names: Vec<&str> = all.into_iter().filter(|name| *name != "load").collect();
+    let of_llama = |name: &&str| !["load", "search-int8", "search-f16", "encode-128", "encode-512"].contains(name);
+    let names: Vec<&str> = all.into_iter().filter(of_llama).collect();
     assert_eq!(report.rows.iter().map(|row| row.workload.as_str()).collect::<Vec<_>>(), names);
     let sane = |value: f64| value.is_finite() && value > 0.0;
     assert!(sane(report.copy_gb_per_sec) && sane(report.load_secs), "{report:?}");
@@ -43,6 +44,31 @@ fn every_workload_has_its_row_and_every_number_is_sane() {
 }
 
 #[test]
+fn searches_and_encoders_have_tables_of_their_own() {
+    let query = "geometry=tiny&rows=5000&workloads=search-int8,search-f16,encode-128,encode-512";
+    let report = run(query, &mut Vec::new());
+    assert!(report.rows.is_empty() && report.load.is_none());
+    let sane = |value: f64| value.is_finite() && value > 0.0;
+    let searches: Vec<_> = report.searches.iter().map(|row| (row.workload.as_str(), row.questions)).collect();
+    assert_eq!(searches, [("search-int8", 1), ("search-int8", 8), ("search-f16", 1), ("search-f16", 8)]);
+    for row in &report.searches {
+        let always = [row.secs, row.launches, row.rows_per_sec, row.gb_per_sec, row.of_copy];
+        assert!(always.into_iter().chain(row.gpu_secs).all(sane), "{row:?}");
+        let size = if row.workload == "search-f16" { 768 * 2 } else { 768 + 4 };
+        assert!(row.rows == 5000 && row.bytes >= 5000 * size && row.best == 100, "{row:?}");
+    }
+    let encodes: Vec<_> = report.encodes.iter().map(|row| (row.workload.as_str(), row.length)).collect();
+    assert_eq!(encodes, [("encode-128", 128), ("encode-512", 512)]);
+    for row in &report.encodes {
+        let always = [row.secs, row.passages_per_sec, row.tokens_per_sec, row.tflops];
+        assert!(always.into_iter().chain(row.gpu_secs).all(sane), "{row:?}");
+        assert!(row.model.ends_with("f16") && row.passages > 0, "{row:?}");
+    }
+    let markdown = report.markdown();
+    assert!(markdown.contains("| search-int8 | 5000 × 768 |") && markdown.contains("| encode-512 |"), "{markdown}");
+}
+
+#[test]
 fn a_load_is_measured_alone_and_its_file_is_gone() {
     let report = run("geometry=tiny&layers=1&type=q8_0&workloads=load", &mut Vec::new());
     let load = report.load.expect("a row for the load");
@@ -64,8 +90,11 @@ fn a_load_names_the_file_that_is_not_there() {
 #[test]
 fn a_measurement_leaves_nothing_behind() {
     let gpu = block_on(Gpu::open(Options::default())).expect("the tests need a GPU; lavapipe will do");
-    let specs =
-        Order::default().with_query("geometry=tiny&layers=1&steps=1&workloads=decode").unwrap().specs().unwrap();
+    let specs = Order::default()
+        .with_query("geometry=tiny&layers=1&steps=1&workloads=decode,search-int8,encode-128")
+        .unwrap()
+        .specs()
+        .unwrap();
     let before = gpu.allocated_bytes();
     block_on(bench::run(&gpu, &specs[0], &mut |_| {})).unwrap();
     assert_eq!(gpu.allocated_bytes(), before);

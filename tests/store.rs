@@ -176,12 +176,70 @@ fn the_gpu_breaks_ties_as_the_cpu_does() {
         // Few different rows, many ties, several chunks.
         (0..5000).for_each(|_| vectors.push(&[random.pick(0..=2) as f32, random.pick(0..=1) as f32]));
         let mut on_gpu = FlatGpu::new(&gpu, 2);
-        on_gpu.push(&vectors).expect("vectors fit");
+        block_on(on_gpu.push(&vectors)).expect("vectors fit");
         let questions = vec![vec![1.0, 0.5], vec![-1.0, 0.25], vec![0.0, 0.0]];
         let found = block_on(on_gpu.search(&questions, 11)).expect("a search");
         for (question, found) in questions.iter().zip(found) {
             assert_eq!(found, flat::search(&vectors, question, 11), "{precision:?} {question:?}");
         }
+    }
+}
+
+#[test]
+fn the_gpu_finds_the_same_in_any_pieces_for_any_number_of_questions_and_results() {
+    let gpu = common::gpu();
+    let seed = 7;
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    for precision in [Precision::F16, Precision::Int8] {
+        let dim = random.pick(1..=40);
+        let mut on_gpu = FlatGpu::new(&gpu, dim);
+        let mut all = Vectors::new(precision, dim);
+        // Pieces that fill no tile, and one of several chunks.
+        for rows in [1, 63, 64, 65, random.pick(1..=200), 9000] {
+            let mut piece = Vectors::new(precision, dim);
+            (0..rows).for_each(|_| piece.push(&random.values(dim).iter().map(|x| x.round()).collect::<Vec<_>>()));
+            block_on(on_gpu.push(&piece)).expect("vectors fit");
+            all.extend(&piece);
+        }
+        assert_eq!(on_gpu.rows(), all.rows());
+        // Halves: sums are exact in any order.
+        let questions: Vec<Vec<f32>> =
+            (0..11).map(|_| (0..dim).map(|_| random.pick(0..=4) as f32 * 0.5 - 1.0).collect()).collect();
+        for (count, k) in [(1, 1), (3, 100), (11, 10), (1, 5000), (2, all.rows() + 1), (1, 0), (0, 3)] {
+            let found = block_on(on_gpu.search(&questions[..count], k)).expect("a search");
+            assert_eq!(found.len(), count);
+            for (question, found) in questions.iter().zip(found) {
+                let expected = flat::search(&all, question, k);
+                let same = found.iter().zip(&expected).all(|(a, b)| (a.score - b.score).abs() < 1e-4);
+                assert!(found.len() == expected.len() && same, "{precision:?} {dim}, the best {k}");
+                // An int8 scale may round differently; f16 has none.
+                assert!(precision == Precision::Int8 || found == expected, "{dim}, the best {k}");
+            }
+        }
+        let bytes = gpu.allocated_bytes();
+        block_on(on_gpu.search(&questions[..1], 10)).expect("a search");
+        let after_one = gpu.allocated_bytes();
+        block_on(on_gpu.search(&questions[..1], 10)).expect("a search");
+        assert_eq!(gpu.allocated_bytes(), after_one, "a search like the last takes no memory; before: {bytes}");
+    }
+}
+
+#[test]
+fn rows_that_repeat_are_found_as_often() {
+    let gpu = common::gpu();
+    let mut random = Random::new(5);
+    for precision in [Precision::F16, Precision::Int8] {
+        let mut piece = Vectors::new(precision, 20);
+        (0..128).for_each(|_| piece.push(&random.values(20)));
+        let mut all = FlatGpu::with_rows(&gpu, precision, 20, 1000).expect("there is room");
+        all.prepare(1, 6).expect("there is room");
+        block_on(all.fill(&piece)).expect("vectors fit");
+        let question = random.values(20);
+        let best = flat::search(&piece, &question, 1)[0].row;
+        let expected: Vec<u32> = (0..1000).filter(|row| row % 128 == best).take(6).collect();
+        let found = block_on(all.search(&[question], 6)).expect("a search");
+        assert_eq!(found[0].iter().map(|scored| scored.row).collect::<Vec<_>>(), expected);
     }
 }
 

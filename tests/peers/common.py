@@ -5,7 +5,7 @@ Every script prints one JSON object a line to standard output, all else to stand
     {"peer": "transformers", "weights": "f16", "workload": "decode", "tokens_per_sec": 31.0, "seconds": 3.2, "detail": "…"}
     {"peer": "llama.cpp", "missing": "no module named 'cyllama'"}
 
-The workloads have the names and sizes of `selfrag bench` (engine/src/bench/mod.rs); `encoder-*` count passages instead of
+The workloads have the names and sizes of `selfrag bench` (engine/src/bench/mod.rs); `encode-*` count passages instead of
 tokens, `search` is seconds a question. Weights are random and made on the spot: speed does not depend on their values.
 `--geometry tiny --device cpu` tries the code without a GPU; its numbers mean nothing.
 """

@@ -1,6 +1,6 @@
 """An encoder of BERT-base's size (12 layers, 768) in transformers, eager, f16: passages a second.
 
-`encoder-128`, `encoder-512`: a batch of 64 passages of that many tokens, all full, their mean vectors read by the host; best of
+`encode-128`, `encode-512`: a batch of 64 passages of that many tokens, all full, their mean vectors read by the host; best of
 five. `tokens_per_sec` counts tokens, `passages_per_sec` passages.
 """
 
@@ -30,6 +30,6 @@ for length in (128, 512):
 
     seconds(encode, 2)
     secs = seconds(encode, 5)
-    emit(PEER, weights=args.dtype, workload=f"encoder-{length}", tokens_per_sec=args.batch * length / secs,
+    emit(PEER, weights=args.dtype, workload=f"encode-{length}", tokens_per_sec=args.batch * length / secs,
          passages_per_sec=args.batch / secs, seconds=secs,
          detail=f"BERT-base, eager, batch {args.batch}, attention {model.config._attn_implementation}")

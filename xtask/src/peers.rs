@@ -31,6 +31,8 @@ const SCRIPTS: [(&str, &str); 5] = [
 /// How long a script may take: on a GPU they need one or two minutes.
 const PATIENCE: Duration = Duration::from_secs(900);
 const OUR_WORKLOADS: &str = "decode,decode-10,decode-2048,prefill,short-form";
+/// Those that do not depend on the generator's weights, run once.
+const OUR_RETRIEVAL: &str = "search-int8,search-f16,encode-128,encode-512";
 /// Columns and what they count; `selfrag bench` and the scripts use these names.
 const COLUMNS: [(&str, Unit); 8] = [
     ("decode", Unit::Tokens),
@@ -38,8 +40,8 @@ const COLUMNS: [(&str, Unit); 8] = [
     ("decode-2048", Unit::Tokens),
     ("prefill", Unit::Tokens),
     ("short-form", Unit::Seconds),
-    ("encoder-128", Unit::Passages),
-    ("encoder-512", Unit::Passages),
+    ("encode-128", Unit::Passages),
+    ("encode-512", Unit::Passages),
     ("search", Unit::Millis),
 ];
 
@@ -104,8 +106,10 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     at(&folder, std::fs::create_dir_all(&folder))?;
     let source = options.from.clone().unwrap_or_else(|| folder.clone());
     let (ours, peers) = (source.join("selfrag.json"), source.join("peers.jsonl"));
+    let retrieval = source.join("selfrag-retrieval.json");
     if options.from.is_none() {
         run_selfrag(options, &ours)?;
+        run_retrieval(options, &retrieval)?;
         run_peers(options, &peers)?;
     }
     let ours = at(&ours, std::fs::read_to_string(&ours))?;
@@ -113,13 +117,22 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     let no_report =
         || Failure::new("selfrag bench wrote no report that can be read", "run it by hand: selfrag bench --help");
     let reports = Json::parse(&ours).ok_or_else(no_report)?;
-    let outcomes: Vec<Outcome> = our_outcomes(&reports).into_iter().chain(peers.lines().filter_map(outcome)).collect();
+    // An earlier run may have none.
+    let retrieval = std::fs::read_to_string(&retrieval).unwrap_or_else(|_| "[]".into());
+    let retrieval_reports = Json::parse(&retrieval).ok_or_else(no_report)?;
+    let ours_first = our_outcomes(&reports).into_iter().chain(our_outcomes(&retrieval_reports));
+    let outcomes: Vec<Outcome> = ours_first.chain(peers.lines().filter_map(outcome)).collect();
     let device = reports.list().first().and_then(|report| report.get("device"));
     let title =
         device.and_then(|device| device.text("name")).filter(|name| !name.is_empty()).unwrap_or("An unnamed device");
     let markdown = format!("## {title}\n\n{}", table(&outcomes));
     let lines: Vec<&str> = peers.lines().filter(|line| Json::parse(line).is_some()).collect();
-    let json = format!("{{\"selfrag\": {},\n\"peers\": [\n{}\n]}}\n", ours.trim(), lines.join(",\n"));
+    let json = format!(
+        "{{\"selfrag\": {},\n\"retrieval\": {},\n\"peers\": [\n{}\n]}}\n",
+        ours.trim(),
+        retrieval.trim(),
+        lines.join(",\n")
+    );
     for (name, text) in [("peers.md", &markdown), ("peers.json", &json)] {
         let path = folder.join(name);
         at(&path, std::fs::write(&path, text))?;
@@ -136,7 +149,20 @@ fn run_selfrag(options: &Options, json: &Path) -> Result<()> {
         args = vec!["bench", "--type", "q4_0", "--workloads", "decode", "--steps", "4", "--json", &json];
         args.extend(["--geometry", "smollm2-135m", "--layers", "1"]);
     }
-    let mut selfrag = command(&models::selfrag(), &args);
+    measure(&args)
+}
+
+fn run_retrieval(options: &Options, json: &Path) -> Result<()> {
+    let json = json.to_string_lossy();
+    let mut args = vec!["bench", "--type", "f16", "--workloads", OUR_RETRIEVAL, "--json", &json];
+    if options.tiny {
+        args.extend(["--geometry", "tiny"]);
+    }
+    measure(&args)
+}
+
+fn measure(args: &[&str]) -> Result<()> {
+    let mut selfrag = command(&models::selfrag(), args);
     run(
         selfrag.envs(tools::vulkan_environment()),
         "look at its message above; cargo xtask setup installs a Vulkan driver",
@@ -253,13 +279,30 @@ fn our_outcomes(reports: &Json) -> Vec<Outcome> {
         let weights = report.text("model").unwrap_or_default().rsplit(' ').next().unwrap_or_default();
         report.get("rows").map_or(&[][..], Json::list).iter().map(move |row| (weights, row))
     });
-    rows.filter_map(|(weights, row)| {
+    let outcome = |weights: &str, workload: &str, value: f64| Outcome {
+        peer: "selfrag".into(),
+        weights: weights.into(),
+        workload: workload.into(),
+        value,
+        detail: String::new(),
+        missing: None,
+    };
+    let rows = rows.filter_map(|(weights, row)| {
         let workload = row.text("workload")?;
-        let value = value(row, workload, "secs")?;
-        let (peer, detail) = ("selfrag".to_owned(), String::new());
-        Some(Outcome { peer, weights: weights.into(), workload: workload.into(), value, detail, missing: None })
-    })
-    .collect()
+        Some(outcome(weights, workload, value(row, workload, "secs")?))
+    });
+    let all_of = |key| reports.list().iter().flat_map(move |report| report.get(key).map_or(&[][..], Json::list).iter());
+    let encodes = all_of("encodes").filter_map(|row| {
+        let (workload, model) = (row.text("workload")?, row.text("model")?);
+        Some(outcome(model.rsplit(' ').next()?, workload, value(row, workload, "secs")?))
+    });
+    // The table is for one question; a search of fewer rows is scaled, as the peer's is.
+    let searches = all_of("searches").filter(|row| row.number("questions") == Some(1.0)).filter_map(|row| {
+        let scale = row.number("wanted_rows")? / row.number("rows")?;
+        let weights = row.text("workload")?.strip_prefix("search-")?;
+        Some(outcome(weights, "search", value(row, "search", "secs")? * scale))
+    });
+    rows.chain(encodes).chain(searches).collect()
 }
 
 /// A row for each peer and format, a column for each workload that anyone has, and how each number was made.
@@ -348,10 +391,15 @@ mod tests {
     fn the_table_has_every_engine_and_who_is_missing() {
         let ours = r#"[{"model": "llama2-7b q4_0", "rows": [
             {"workload": "decode", "secs": 0.5, "tokens_per_sec": 178.2}, {"workload": "short-form", "secs": 4.2, "tokens_per_sec": 238}
+        ]}, {"model": "llama2-7b f16", "rows": [], "encodes": [
+            {"workload": "encode-128", "model": "bert-base in random f16", "secs": 1, "passages_per_sec": 9000}
+        ], "searches": [
+            {"workload": "search-int8", "questions": 1, "rows": 10, "wanted_rows": 20, "secs": 0.003},
+            {"workload": "search-int8", "questions": 8, "rows": 10, "wanted_rows": 20, "secs": 0.004}
         ]}]"#;
         let theirs = [
             r#"{"peer": "transformers", "weights": "f16", "workload": "decode", "tokens_per_sec": 31.04, "seconds": 3.2, "detail": "eager"}"#,
-            r#"{"peer": "transformers", "weights": "f16", "workload": "encoder-128", "passages_per_sec": 12345.6, "seconds": 1, "detail": "BERT"}"#,
+            r#"{"peer": "transformers", "weights": "f16", "workload": "encode-128", "passages_per_sec": 12345.6, "seconds": 1, "detail": "BERT"}"#,
             r#"{"peer": "PyTorch", "weights": "int8", "workload": "search", "seconds": 0.0061, "detail": "2,600 GB/s"}"#,
             r#"{"peer": "llama.cpp", "missing": "No module named 'cyllama'"}"#,
             "a warning that is no JSON",
@@ -359,15 +407,17 @@ mod tests {
         let mut outcomes = our_outcomes(&Json::parse(ours).unwrap());
         outcomes.extend(theirs.iter().filter_map(|line| outcome(line)));
         let expected = "\
-| engine | weights | decode (tok/s) | short-form (s) | encoder-128 (passages/s) | search (ms) |
+| engine | weights | decode (tok/s) | short-form (s) | encode-128 (passages/s) | search (ms) |
 | --- | --- | --- | --- | --- | --- |
 | selfrag | q4_0 | 178 | 4.20 |  |  |
+| selfrag | f16 |  |  | 9,000 |  |
+| selfrag | int8 |  |  |  | 6.00 |
 | transformers | f16 | 31.0 |  | 12,346 |  |
 | PyTorch | int8 |  |  |  | 6.10 |
 | llama.cpp | | not run | | | |
 
 - transformers, decode: eager
-- transformers, encoder-128: BERT
+- transformers, encode-128: BERT
 - PyTorch, search: 2,600 GB/s
 - llama.cpp, not run: No module named 'cyllama'
 ";

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 use selfrag::{
-    bench::{Geometry, KernelRow, LoadRow, Order, Report, Row, WORKLOADS},
+    bench::{EncodeRow, Geometry, KernelRow, LoadRow, Order, Report, Row, SearchRow, WORKLOADS},
     ops::self_test::FORMATS,
 };
 
@@ -84,7 +84,7 @@ fn Form(client: Client) -> impl IntoView {
                         <input
                             type="number" min="1" max="256" placeholder="all" data-testid="bench-layers"
                             prop:value=move || order.with(|o| o.layers.map_or_else(String::new, |n| n.to_string()))
-                            on:change=move |event| order.update(|o| o.layers = layers(&event_target_value(&event)))
+                            on:change=move |event| order.update(|o| o.layers = number(&event_target_value(&event)))
                         />
                     </label>
                     <label>"Tokens to write "
@@ -113,6 +113,13 @@ fn Form(client: Client) -> impl IntoView {
                             type="text" inputmode="url" data-testid="bench-model"
                             prop:value=move || order.with(|o| o.model.join(","))
                             on:change=move |event| order.update(|o| o.model = addresses(&event_target_value(&event)))
+                        />
+                    </label>
+                    <label>"Rows to search "
+                        <input
+                            type="number" min="1" placeholder="20000" data-testid="bench-rows"
+                            prop:value=move || order.with(|o| o.rows.map_or_else(String::new, |n| n.to_string()))
+                            on:change=move |event| order.update(|o| o.rows = number(&event_target_value(&event)))
                         />
                     </label>
                     <label class="check">
@@ -174,8 +181,8 @@ fn set_workloads(order: &mut Order, stays: &dyn Fn(&str) -> bool) {
     order.workloads = WORKLOADS.iter().map(|(name, _)| *name).filter(|name| stays(name)).map(str::to_owned).collect();
 }
 
-/// Empty: all. What is no number becomes one that is refused by name.
-fn layers(text: &str) -> Option<usize> {
+/// Empty: what is usual. What is no number becomes one that is refused by name.
+fn number(text: &str) -> Option<usize> {
     (!text.trim().is_empty()).then(|| text.trim().parse().unwrap_or(0))
 }
 
@@ -258,6 +265,8 @@ fn Reports(bench: Bench) -> impl IntoView {
 #[component]
 fn ReportTables(report: Report) -> impl IntoView {
     let loads: Vec<Vec<String>> = report.load.iter().map(|row| row.cells().to_vec()).collect();
+    let searches: Vec<Vec<String>> = report.searches.iter().map(|row| row.cells().to_vec()).collect();
+    let encodes: Vec<Vec<String>> = report.encodes.iter().map(|row| row.cells().to_vec()).collect();
     let rows: Vec<Vec<String>> = report.rows.iter().map(|row| row.cells().to_vec()).collect();
     let kernels: Vec<Vec<String>> = report.kernels.iter().map(|row| row.cells().to_vec()).collect();
     view! {
@@ -266,6 +275,12 @@ fn ReportTables(report: Report) -> impl IntoView {
             <p class="facts">{report.summary()}</p>
             {(!loads.is_empty()).then(|| view! {
                 <Table columns=LoadRow::COLUMNS.to_vec() rows=loads testid="bench-load-table"/>
+            })}
+            {(!searches.is_empty()).then(|| view! {
+                <Table columns=SearchRow::COLUMNS.to_vec() rows=searches testid="bench-search-table"/>
+            })}
+            {(!encodes.is_empty()).then(|| view! {
+                <Table columns=EncodeRow::COLUMNS.to_vec() rows=encodes testid="bench-encode-table"/>
             })}
             {(!rows.is_empty()).then(|| view! { <Table columns=Row::COLUMNS.to_vec() rows testid="bench-table"/> })}
             {(!kernels.is_empty()).then(|| view! {

@@ -1,17 +1,23 @@
 //! Named workloads with one table of results, the same natively and in the page: tokens a second, bytes a second, how near that is
 //! to the copy bandwidth measured on the same device in the same run, launches, and GPU time beside wall time.
 
+mod encode;
 mod load;
 mod model;
 mod report;
+mod search;
 mod spec;
 
+pub use encode::EncodeRow;
 pub use load::LoadRow;
 pub use model::{Geometry, RandomLlama};
 pub use report::{KernelRow, Memory, Report, Row};
+pub use search::SearchRow;
 pub use spec::{Order, Spec, format_named};
 
 use serde::{Deserialize, Serialize};
+
+use report::{known, percent, significant};
 
 use crate::{
     Error, Result,
@@ -26,17 +32,27 @@ use crate::{
 };
 
 /// Names of the workloads and what they do.
-pub const WORKLOADS: [(&str, &str); 6] = [
+pub const WORKLOADS: [(&str, &str); 10] = [
     ("decode", "one sequence, from 256 tokens of context on"),
     ("decode-10", "ten sequences over one shared prefix of 256 tokens, in sum"),
     ("decode-2048", "one sequence, from 2,048 tokens of context on"),
     ("prefill", "ten sequences of 256 tokens, their last logits read"),
     ("short-form", "ten passages of 150 tokens after a prompt of 50, 100 new tokens each: one question, seconds"),
     (LOAD, "a GGUF file to the GPU, twice; it has a table of its own"),
+    (
+        "search-int8",
+        "exact search over random rows of 768, for one question and for eight at once; a table of their own",
+    ),
+    ("search-f16", "the same in half floats"),
+    ("encode-128", "passages of 128 tokens, embedded by an encoder of BERT-base's size; a table of their own"),
+    ("encode-512", "the same with 512 tokens"),
 ];
 
 /// The workload that loads a file.
 pub(crate) const LOAD: &str = "load";
+/// How the names of the others begin that need no Llama.
+const SEARCH: &str = "search-";
+const ENCODE: &str = "encode-";
 
 /// Tokens of an answer that compile what a workload needs.
 pub(crate) const WARM_UP: usize = 6;
@@ -63,7 +79,16 @@ pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(Progress)) -> 
     if spec.workloads.iter().any(|w| w == LOAD) {
         report.load = Some(load::load(gpu, spec, &mut tell).await?);
     }
-    let workloads: Vec<&String> = spec.workloads.iter().filter(|w| *w != LOAD).collect();
+    for workload in spec.workloads.iter().filter(|w| w.starts_with(SEARCH)) {
+        tell(workload, None);
+        search::search(gpu, spec, workload, &mut report).await?;
+    }
+    let encoders: Vec<&String> = spec.workloads.iter().filter(|w| w.starts_with(ENCODE)).collect();
+    if !encoders.is_empty() {
+        encode::encode(gpu, spec, &encoders, &mut report, &mut tell).await?;
+    }
+    let is_llama = |w: &str| w != LOAD && !w.starts_with(SEARCH) && !w.starts_with(ENCODE);
+    let workloads: Vec<&String> = spec.workloads.iter().filter(|w| is_llama(w)).collect();
     if workloads.is_empty() {
         return Ok(report);
     }
@@ -98,7 +123,7 @@ pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(Progress)) -> 
     }
     if spec.kernels {
         tell("kernels", None);
-        report.kernels = kernels(gpu, &mut llama, spec).await?;
+        report.kernels.extend(kernels(gpu, &mut llama, spec).await?);
     }
     report.bytes_after = gpu.allocated_bytes() - before;
     report.reserved_bytes = gpu.reserved_bytes();

@@ -150,13 +150,18 @@ impl Weights for RandomLlama {
     }
 
     fn read_rows<'a>(&'a self, tensor: &'a TensorInfo, first: usize, count: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
-        let (_, cols) = tensor.matrix();
-        let made = Random::new(first as u64).rows(tensor.dtype, count.min(ROWS), cols);
-        let mut bytes = Vec::with_capacity(count * tensor.row_bytes());
-        while bytes.len() < count * tensor.row_bytes() {
-            let left = count * tensor.row_bytes() - bytes.len();
-            bytes.extend_from_slice(&made[..made.len().min(left)]);
-        }
-        Box::pin(std::future::ready(Ok(bytes)))
+        Box::pin(std::future::ready(Ok(random_rows(tensor, first, count))))
     }
+}
+
+/// Rows of a tensor: a few random ones, over and over.
+pub(super) fn random_rows(tensor: &TensorInfo, first: usize, count: usize) -> Vec<u8> {
+    let (_, cols) = tensor.matrix();
+    let made = Random::new(first as u64).rows(tensor.dtype, count.min(ROWS), cols);
+    let mut bytes = Vec::with_capacity(count * tensor.row_bytes());
+    while bytes.len() < count * tensor.row_bytes() {
+        let left = count * tensor.row_bytes() - bytes.len();
+        bytes.extend_from_slice(&made[..made.len().min(left)]);
+    }
+    bytes
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LoadRow, Spec};
+use super::{EncodeRow, LoadRow, SearchRow, Spec};
 use crate::gpu::{Facts, Gpu, KernelTime};
 
 /// A workload's result.
@@ -100,6 +100,10 @@ pub struct Report {
     pub copy_gb_per_sec: f64,
     /// The workload `load`.
     pub load: Option<LoadRow>,
+    /// The workloads `search-…`, two rows each.
+    pub searches: Vec<SearchRow>,
+    /// The workloads `encode-…`.
+    pub encodes: Vec<EncodeRow>,
     /// A row for each other workload.
     pub rows: Vec<Row>,
     /// A row a kernel.
@@ -119,6 +123,8 @@ impl Report {
             load_secs: 0.0,
             copy_gb_per_sec: 0.0,
             load: None,
+            searches: Vec::new(),
+            encodes: Vec::new(),
             rows: Vec::new(),
             kernels: Vec::new(),
         }
@@ -178,6 +184,14 @@ impl Report {
             table(&mut out, &LoadRow::COLUMNS, std::iter::once(load.cells()));
             out.push('\n');
         }
+        if !self.searches.is_empty() {
+            table(&mut out, &SearchRow::COLUMNS, self.searches.iter().map(SearchRow::cells));
+            out.push('\n');
+        }
+        if !self.encodes.is_empty() {
+            table(&mut out, &EncodeRow::COLUMNS, self.encodes.iter().map(EncodeRow::cells));
+            out.push('\n');
+        }
         if !self.rows.is_empty() {
             table(&mut out, &Row::COLUMNS, self.rows.iter().map(Row::cells));
         }
@@ -214,7 +228,6 @@ impl Row {
     /// The row as people read it.
     pub fn cells(&self) -> [String; 10] {
         let passes = self.passes as f64;
-        let percent = |share: f64| format!("{:.0} %", share * 100.0);
         [
             self.workload.clone(),
             format!("{:.1}", self.tokens_per_sec),
@@ -247,12 +260,17 @@ impl KernelRow {
 }
 
 /// Hundreds of GB/s need no fraction, and a software device's few have nothing else.
-fn significant(rate: f64) -> String {
+pub(super) fn significant(rate: f64) -> String {
     if rate < 10.0 { format!("{rate:.2}") } else { format!("{rate:.0}") }
 }
 
+/// A share.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
 /// A value that a device may not tell.
-fn known(value: Option<f64>, show: impl FnOnce(f64) -> String) -> String {
+pub(super) fn known(value: Option<f64>, show: impl FnOnce(f64) -> String) -> String {
     value.map_or_else(|| "–".into(), show)
 }
 
@@ -282,6 +300,8 @@ mod tests {
             load_secs: 0.5,
             copy_gb_per_sec: 100.0,
             load: None,
+            searches: Vec::new(),
+            encodes: Vec::new(),
             rows: Vec::new(),
             kernels: Vec::new(),
         }

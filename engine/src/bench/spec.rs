@@ -20,6 +20,8 @@ pub struct Spec {
     pub kernels: bool,
     /// What `load` loads, a path or URL, splits in order; natively a file of the geometry is written where this is empty.
     pub model: Vec<String>,
+    /// Rows that are searched; where nothing is said, 21 million on a GPU, fewer elsewhere.
+    pub rows: Option<usize>,
 }
 
 /// The same in words, for several formats: what a form, an address or a message holds.
@@ -39,6 +41,8 @@ pub struct Order {
     pub kernels: bool,
     /// What `load` loads, a path or URL, splits in order; natively a file of the geometry is written where this is empty.
     pub model: Vec<String>,
+    /// Rows that are searched; where nothing is said, 21 million on a GPU, fewer elsewhere.
+    pub rows: Option<usize>,
 }
 
 impl Default for Order {
@@ -52,15 +56,18 @@ impl Default for Order {
             steps: 100,
             kernels: false,
             model: Vec::new(),
+            rows: None,
         }
     }
 }
 
 /// Most layers: no model that people run has more.
 const MOST_LAYERS: usize = 256;
+/// Most rows of a search: more than any memory holds.
+const MOST_ROWS: usize = 1_000_000_000;
 
 impl Order {
-    /// Reads an address's query, `geometry=tiny&type=q4_0,f16&workloads=decode&steps=8&layers=2&kernels=1`, as it is after
+    /// Reads an address's query, `geometry=tiny&type=q4_0,f16&workloads=decode&steps=8&layers=2&kernels=1&rows=20000`, as it is after
     /// percent-decoding. What it does not name stays, and names that mean nothing here are passed over.
     pub fn with_query(self, query: &str) -> Result<Self> {
         let mut order = self;
@@ -76,6 +83,7 @@ impl Order {
                 "workloads" => order.workloads = list(),
                 "steps" => order.steps = number()?,
                 "model" => order.model = list(),
+                "rows" => order.rows = Some(number()?),
                 "kernels" => order.kernels = is_on(value),
                 _ => {}
             }
@@ -98,8 +106,8 @@ impl Order {
         let spec = |name: &String| {
             let dtype = format_named(name)?;
             let workloads = self.workloads.clone();
-            let (kernels, model) = (self.kernels, self.model.clone());
-            let spec = Spec { geometry, dtype, workloads, steps: self.steps, kernels, model };
+            let (kernels, model, rows) = (self.kernels, self.model.clone(), self.rows);
+            let spec = Spec { geometry, dtype, workloads, steps: self.steps, kernels, model, rows };
             spec.check()?;
             Ok(spec)
         };
@@ -126,6 +134,9 @@ impl Spec {
         }
         if self.steps == 0 {
             return Err(Error::config("steps", "at least 1"));
+        }
+        if self.rows.is_some_and(|rows| !(1..=MOST_ROWS).contains(&rows)) {
+            return Err(Error::config("rows", format!("1 to {MOST_ROWS}")));
         }
         let known = WORKLOADS.map(|(name, _)| name);
         if self.workloads.is_empty() {
@@ -199,6 +210,8 @@ mod tests {
             ("steps=18446744073709551615", "tokens of context"),
             ("geometry=smollm2-135m&type=q8_0&workloads=decode-2048", "tokens of context"),
             ("layers=0", "setting layers"),
+            ("rows=0", "setting rows"),
+            ("rows=1000000001", "setting rows"),
             ("layers=1000000", "setting layers"),
         ] {
             // A number may be more than a 32-bit machine counts to: then it is refused as it is read.

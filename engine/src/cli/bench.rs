@@ -21,7 +21,7 @@ pub struct Args {
     /// Weight formats, one table each.
     #[arg(long = "type", value_delimiter = ',', default_value = "q4_0", value_parser = dtype)]
     types: Vec<DType>,
-    /// decode, decode-10, decode-2048, prefill, short-form, load.
+    /// decode, decode-10, decode-2048, prefill, short-form, load, search-int8, search-f16, encode-128, encode-512.
     #[arg(long, value_delimiter = ',', default_value = "decode,decode-10,prefill")]
     workloads: Vec<String>,
     /// Tokens that a decode workload writes.
@@ -30,6 +30,10 @@ pub struct Args {
     /// The GGUF file that `load` loads, splits in order; without it one of the geometry is written to the temporary folder.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     model: Vec<String>,
+    /// Rows of 768 that search-… searches: 21 million on a GPU, or half, a quarter, … of them where memory is short; fewer on a
+    /// software device.
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
     /// GPU time of each kernel too.
     #[arg(long)]
     kernels: bool,
@@ -58,8 +62,9 @@ fn dtype(name: &str) -> Result<DType, String> {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let geometry = Geometry { layers: args.layers.unwrap_or(args.geometry.layers), ..args.geometry };
-    let Args { workloads, steps, kernels, model, .. } = args;
-    let spec = |dtype| Spec { geometry, dtype, workloads: workloads.clone(), steps, kernels, model: model.clone() };
+    let Args { workloads, steps, kernels, model, rows, .. } = args;
+    let spec =
+        |dtype| Spec { geometry, dtype, workloads: workloads.clone(), steps, kernels, model: model.clone(), rows };
     let specs: Vec<Spec> = args.types.into_iter().map(spec).collect();
     specs.iter().try_for_each(Spec::check)?;
     let mut reports = Vec::new();

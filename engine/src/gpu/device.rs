@@ -238,6 +238,26 @@ impl Gpu {
         self.inner.queue.submit([encoder.finish()]);
     }
 
+    /// Fills `to` with what `from` holds, over and over, after all submitted work.
+    pub fn repeat(&self, from: &Buffer, to: &Buffer) {
+        let mut encoder = self.encoder("repeat");
+        for at in (0..to.bytes()).step_by(from.bytes() as usize) {
+            encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), at, from.bytes().min(to.bytes() - at));
+        }
+        self.inner.queue.submit([encoder.finish()]);
+    }
+
+    /// Does `work`, which makes buffers; none where the device has not the memory or allows none so large: then it may be tried
+    /// with less.
+    pub async fn if_room<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+        let scope = self.inner.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let made = work();
+        match (scope.pop().await, made) {
+            (Some(_), _) | (None, Err(crate::Error::Gpu(GpuError::Limit { .. }))) => Ok(None),
+            (None, made) => made.map(Some),
+        }
+    }
+
     /// Hands written data to the device and, natively, waits for it, so that staging memory stays bounded during a load.
     pub async fn flush(&self) -> Result<()> {
         self.inner.queue.submit([]);

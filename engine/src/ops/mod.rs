@@ -58,10 +58,10 @@ pub use pack::{Packed, pack_rows, packed_words};
 pub use quantize::{Integers, quantize};
 pub use rms_norm::rms_norm;
 pub use rope_kv::{Rope, RowInfo, rope_kv};
-pub use score_rows::{RowBlock, score_rows};
+pub use score_rows::{MOST_QUESTIONS, ROW_TILE, RowBlock, Rows, question_rows, question_values, score_rows};
 pub use swiglu::swiglu;
 pub use tiles::{Shape, Tiles, tiles};
-pub use top_k::{top_k, top_k_words};
+pub use top_k::{CHUNK as TOP_K_CHUNK, Pairs, top_k, top_k_again, top_k_of_pairs, top_k_pairs};
 
 use crate::gpu::{Buffer, Gpu, Recording, Tensor};
 

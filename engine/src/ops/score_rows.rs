@@ -1,56 +1,137 @@
 //! `shaders/score_rows.wgsl`: inner products of stored vectors with questions.
 
+use std::ops::Range;
+
 use crate::{
     Result,
-    gpu::{Buffer, Gpu, Recording, Tensor, params},
+    gpu::{Buffer, Gpu, Recording, Tensor, Upload, Uploads, params},
+    platform::LOAD_PIECE,
     weights::DType,
 };
 
-/// Stored vectors on the GPU.
+/// Rows of a tile: pieces of a block begin at multiples.
+pub const ROW_TILE: usize = 64;
+/// Tiles of a workgroup.
+const GROUP_TILES: usize = 4;
+/// Bytes of a quad.
+const QUAD: usize = 16;
+/// Most workgroups a dimension.
+const MOST_GROUPS: usize = 65_535;
+/// Most questions of a launch.
+pub const MOST_QUESTIONS: usize = 8;
+
+/// Rows on their way to a block, row-major.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    /// (rows, dim)
+    F16(&'a [half::f16]),
+    /// Codes (rows, dim) and scales (rows).
+    Int8(&'a [i8], &'a [f32]),
+}
+
+impl<'a> Rows<'a> {
+    /// Bytes of the values and of one value.
+    fn bytes(self) -> (&'a [u8], usize) {
+        match self {
+            Self::F16(values) => (bytemuck::cast_slice(values), 2),
+            Self::Int8(codes, _) => (bytemuck::cast_slice(codes), 1),
+        }
+    }
+
+    /// Some of the rows.
+    pub fn slice(self, rows: Range<usize>, dim: usize) -> Self {
+        let values = rows.start * dim..rows.end * dim;
+        match self {
+            Self::F16(all) => Self::F16(&all[values]),
+            Self::Int8(codes, scales) => Self::Int8(&codes[values], &scales[rows]),
+        }
+    }
+}
+
+/// Stored vectors on the GPU, in tiles of 64 rows: (tiles, quads, 64) words of 16 bytes. What no row fills is zero.
 #[derive(Debug)]
 pub struct RowBlock {
-    codes: Buffer,  // (words, rows)
-    scales: Buffer, // (rows); one word where the format has no scales
-    words: usize,
+    codes: Buffer,
+    scales: Buffer, // (tiles, 64); one word where the format has no scales
+    quads: usize,
     rows: usize,
+    dim: usize,
     int8: bool,
 }
 
 impl RowBlock {
-    /// Half floats: `values` is (rows, dim).
-    pub fn f16(gpu: &Gpu, values: &[half::f16], dim: usize) -> Result<Self> {
-        let word = |pair: &[half::f16]| {
-            pair.iter().enumerate().fold(0u32, |word, (i, x)| word | u32::from(x.to_bits()) << (16 * i))
-        };
-        let (codes, words) = columns(values, dim, 2, word);
-        let codes = gpu.upload_words("vectors", &codes)?;
-        let scales = gpu.upload_words("scales", &[0])?;
-        Ok(Self { codes, scales, words, rows: values.len() / dim, int8: false })
+    /// Room for `rows` rows of `dim` values, zeros until they are written; [`DType::F16`], or bytes for any other format.
+    pub fn new(gpu: &Gpu, rows: usize, dim: usize, format: DType) -> Result<Self> {
+        let (quads, tiles, int8) = (quads(dim, format), rows.div_ceil(ROW_TILE), format != DType::F16);
+        let codes = gpu.buffer("vectors", (tiles * quads * ROW_TILE * QUAD) as u64)?;
+        let scales = gpu.buffer("scales", if int8 { (tiles * ROW_TILE * 4) as u64 } else { 4 })?;
+        Ok(Self { codes, scales, quads, rows, dim, int8 })
     }
 
-    /// Bytes with one scale a row: `values` is (rows, dim).
-    pub fn int8(gpu: &Gpu, values: &[i8], scales: &[f32], dim: usize) -> Result<Self> {
-        assert_eq!(values.len(), scales.len() * dim, "one scale a row");
-        let word =
-            |four: &[i8]| four.iter().enumerate().fold(0u32, |word, (i, x)| word | u32::from(*x as u8) << (8 * i));
-        let (codes, words) = columns(values, dim, 4, word);
-        let codes = gpu.upload_words("vectors", &codes)?;
-        let scale_words: Vec<u32> = scales.iter().map(|x| x.to_bits()).collect();
-        let scales = gpu.upload_words("scales", &scale_words)?;
-        Ok(Self { codes, scales, words, rows: scale_words.len(), int8: true })
-    }
-
-    /// Most rows of `dim` values that one block holds: one binding, one dispatch, two gigabytes.
+    /// Most rows of `dim` values that one block holds: one binding of at most two gigabytes, and scores for
+    /// [`MOST_QUESTIONS`] in another.
     pub fn max_rows(gpu: &Gpu, dim: usize, format: DType) -> usize {
-        let per_word = if format == DType::F16 { 2 } else { 4 };
-        let row_bytes = dim.div_ceil(per_word) * 4;
-        let limit = gpu.facts().max_binding_bytes.min(1 << 31) as usize;
-        (limit / row_bytes).clamp(1, 64 * 65_535)
+        let facts = gpu.facts();
+        let limit = facts.max_binding_bytes.min(facts.max_buffer_bytes).min(1 << 31) as usize;
+        let tiles = (limit / (quads(dim, format) * ROW_TILE * QUAD)).min(limit / (4 * MOST_QUESTIONS * ROW_TILE));
+        tiles.max(1) * ROW_TILE
+    }
+
+    /// Writes rows from `first`, a multiple of [`ROW_TILE`], on; what they leave of their last tile becomes zero.
+    pub async fn write(&self, uploads: &mut Uploads, first: usize, rows: Rows<'_>) -> Result<()> {
+        let (bytes, value_bytes) = rows.bytes();
+        assert_eq!(self.int8, value_bytes == 1, "rows of the block's format");
+        let row_bytes = self.dim * value_bytes;
+        let count = bytes.len() / row_bytes;
+        assert!(
+            first.is_multiple_of(ROW_TILE) && first + count <= self.rows,
+            "rows {first} + {count} of {}",
+            self.rows
+        );
+        let tile_bytes = self.quads * ROW_TILE * QUAD;
+        let step = (LOAD_PIECE / tile_bytes).max(1) * ROW_TILE;
+        let (mut packed, mut scales) = (Vec::new(), Vec::new());
+        for at in (0..count).step_by(step) {
+            let end = (at + step).min(count);
+            pack(&bytes[at * row_bytes..end * row_bytes], row_bytes, self.quads, &mut packed);
+            let tile = ((first + at) / ROW_TILE) as u64;
+            let mut piece = vec![Upload { to: &self.codes, offset: tile * tile_bytes as u64, bytes: &packed }];
+            if let Rows::Int8(_, all) = rows {
+                scales.clear();
+                scales.extend_from_slice(&all[at..end]);
+                scales.resize(scales.len().next_multiple_of(ROW_TILE), 0.0);
+                let bytes = bytemuck::cast_slice(&scales);
+                piece.push(Upload { to: &self.scales, offset: tile * (ROW_TILE * 4) as u64, bytes });
+            }
+            uploads.send(&piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of a piece that [`RowBlock::write`] sends, for [`Uploads::new`].
+    pub fn piece_bytes(dim: usize, format: DType) -> u64 {
+        let tile = quads(dim, format) * ROW_TILE * QUAD;
+        let tiles = (LOAD_PIECE / tile).max(1);
+        (tiles * (tile + ROW_TILE * 4)) as u64 + 256
+    }
+
+    /// Fills this block with another's rows, over and over, on the GPU: values for measurements.
+    pub fn repeat(&self, gpu: &Gpu, other: &Self) {
+        assert_eq!((self.quads, self.int8), (other.quads, other.int8), "blocks of one kind");
+        gpu.repeat(&other.codes, &self.codes);
+        if self.int8 {
+            gpu.repeat(&other.scales, &self.scales);
+        }
     }
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Values of a question that are read: to the end of the last quad.
+    pub fn question_values(&self) -> usize {
+        question_values(self.dim, if self.int8 { DType::Q8_0 } else { DType::F16 })
     }
 
     /// Bytes on the GPU.
@@ -59,30 +140,61 @@ impl RowBlock {
     }
 }
 
-/// Packs rows into words, and the words column by column.
-fn columns<T>(values: &[T], dim: usize, per_word: usize, word: impl Fn(&[T]) -> u32) -> (Vec<u32>, usize) {
-    let (rows, words) = (values.len() / dim, dim.div_ceil(per_word));
-    let mut codes = vec![0; rows * words];
-    for (r, row) in values.chunks(dim).enumerate() {
-        for (w, part) in row.chunks(per_word).enumerate() {
-            codes[w * rows + r] = word(part);
-        }
-    }
-    (codes, words)
+/// Values of a question of `dim` that [`score_rows`] reads: those past `dim` may be anything finite.
+pub fn question_values(dim: usize, format: DType) -> usize {
+    quads(dim, format) * if format == DType::F16 { 8 } else { 16 }
 }
 
-/// `y[q, r] = ⟨row r, x[q]⟩` for the first `questions` rows of x.
+/// Quads of a row: the kernel takes two at a time.
+fn quads(dim: usize, format: DType) -> usize {
+    dim.div_ceil(if format == DType::F16 { 8 } else { 16 }).next_multiple_of(2)
+}
+
+/// Row-major bytes in tiles, whole ones, zeros where there are no rows.
+fn pack(bytes: &[u8], row_bytes: usize, quads: usize, packed: &mut Vec<u8>) {
+    let tile_bytes = quads * ROW_TILE * QUAD;
+    let count = bytes.len() / row_bytes;
+    packed.clear();
+    packed.resize(count.div_ceil(ROW_TILE) * tile_bytes, 0);
+    for (tile, rows) in packed.chunks_mut(tile_bytes).zip(bytes.chunks(row_bytes * ROW_TILE)) {
+        for (r, row) in rows.chunks(row_bytes).enumerate() {
+            for (part, places) in row.chunks(QUAD).zip(tile.chunks_mut(ROW_TILE * QUAD)) {
+                places[r * QUAD..r * QUAD + part.len()].copy_from_slice(part);
+            }
+        }
+    }
+}
+
+/// Rows that x and y must have room for, for a launch of `questions`; y's further rows are overwritten.
+pub fn question_rows(questions: usize) -> usize {
+    assert!((1..=MOST_QUESTIONS).contains(&questions), "{questions} questions, 1 to {MOST_QUESTIONS} are possible");
+    questions.next_power_of_two()
+}
+
+/// `y[q, r] = ⟨row r, x[q]⟩` for the first `questions` rows of x. Both have [`question_rows`] rows, and x [`question_values`]
+/// columns.
 pub fn score_rows(gpu: &Gpu, recording: &mut Recording, block: &RowBlock, x: &Tensor, y: &Tensor, questions: usize) {
-    let per_word = if block.int8 { 4 } else { 2 };
-    assert_eq!(block.words, x.cols.div_ceil(per_word), "score_rows: questions of {} values", x.cols);
-    assert!(y.cols >= block.rows && questions <= x.rows.min(y.rows), "score_rows: y is {}×{}", y.rows, y.cols);
+    let questions = question_rows(questions);
+    assert!(x.stride >= block.question_values(), "score_rows: questions of {} values", x.stride);
+    assert!(
+        y.cols >= block.rows && questions <= x.rows.min(y.rows),
+        "score_rows: y is {}×{}, x has {} rows",
+        y.rows,
+        y.cols,
+        x.rows
+    );
+    let tiles = block.rows.div_ceil(ROW_TILE);
     let params = params::ScoreRows {
-        words: block.words as u32,
+        quads: block.quads as u32,
         rows: block.rows as u32,
-        x_stride: x.stride as u32,
+        tiles: tiles as u32,
+        x_stride: (x.stride / 4) as u32,
         y_stride: y.stride as u32,
     };
-    let defines: &[&str] = if block.int8 { &["INT8"] } else { &[] };
+    let count = format!("QUESTIONS={questions}");
+    let defines: &[&str] = if block.int8 { &[&count, "INT8"] } else { &[&count] };
     let buffers = [&block.codes, &block.scales, &x.buffer, &y.buffer];
-    recording.dispatch(gpu, ("score_rows", defines), params, &buffers, [block.rows.div_ceil(64), questions, 1]);
+    let groups = tiles.div_ceil(GROUP_TILES);
+    let across = groups.min(MOST_GROUPS);
+    recording.dispatch(gpu, ("score_rows", defines), params, &buffers, [across, groups.div_ceil(across.max(1)), 1]);
 }

@@ -5,8 +5,10 @@ pub mod coop;
 mod copy;
 pub mod encoder;
 pub mod integers;
+mod search;
 
 pub use copy::copy;
+pub use search::search;
 
 use crate::{
     Result,
@@ -137,7 +139,8 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     attention_decode(gpu, seed).await?;
     token_statistics(gpu, seed).await?;
     copy(gpu, seed).await?;
-    encoder::all(gpu, seed).await
+    encoder::all(gpu, seed).await?;
+    search(gpu, seed).await
 }
 
 /// A quick look at a device that was just opened.

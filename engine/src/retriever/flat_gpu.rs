@@ -1,6 +1,7 @@
-//! Exact search on the GPU: every row is scored, each chunk of 2,048 gives its best, the host merges them.
+//! Exact search on the GPU: every row is scored, of each 4,096 the best stay, of those again, and the host sorts what is left.
 //!
-//! Cost: the bytes of the vectors once a question; 100,000 rows of 768 in int8 are 77 MB, 0.1 to 2 ms.
+//! Cost: the bytes of the vectors once for up to eight questions, and 8 bytes a row and question for the scores; 100,000 rows of
+//! 768 in int8 are 77 MB, 0.1 to 2 ms. All of it is one recording, made once for so many questions and results, with one read-back.
 
 use super::{
     flat::{Scored, TopK},
@@ -9,15 +10,13 @@ use super::{
 };
 use crate::{
     Result,
-    gpu::{Gpu, Recording, Tensor},
-    ops::{self, RowBlock},
+    gpu::{Buffer, Gpu, Recording, Tensor, Uploads},
+    ops::{self, MOST_QUESTIONS, Pairs, ROW_TILE, RowBlock, Rows},
     weights::DType,
 };
 
-/// Questions of one launch.
-const QUESTIONS: usize = 8;
-/// Host memory for vectors on their way to the GPU.
-const PIECE_BYTES: usize = 32 << 20;
+/// Memory for the best of all chunks; where more would be needed, questions go one by one.
+const PAIRS_BYTES: usize = 256 << 20;
 
 /// A store's vectors on the GPU.
 #[derive(Debug)]
@@ -27,54 +26,90 @@ pub struct FlatGpu {
     blocks: Vec<(u32, RowBlock)>,
     rows: usize,
     dim: usize,
-    /// (questions, rows of the largest block), made at the first search.
-    scores: Option<Tensor>,
+    plan: Option<Plan>,
+}
+
+/// A search for so many questions and results, ready to run again.
+#[derive(Debug)]
+struct Plan {
+    questions: usize,
+    k: usize,
+    recording: Recording,
+    x: Tensor, // (questions, dim)
+    /// The last launch's: (questions, pairs) of a score's bits and a row.
+    best: Buffer,
+    pairs: usize,
 }
 
 impl FlatGpu {
     /// No rows yet.
     pub fn new(gpu: &Gpu, dim: usize) -> Self {
-        Self { gpu: gpu.clone(), blocks: Vec::new(), rows: 0, dim, scores: None }
+        Self { gpu: gpu.clone(), blocks: Vec::new(), rows: 0, dim, plan: None }
     }
 
-    /// Streams a store's vectors to the GPU; `progress` hears the number of rows of each shard.
+    /// Streams a store's vectors to the GPU; `progress` hears the number of rows of each shard. All memory is taken first, so that
+    /// a GPU that is too small says so before anything is read.
     pub async fn load(gpu: &Gpu, store: &Store, precision: Precision, progress: &mut dyn FnMut(u64)) -> Result<Self> {
-        let mut flat = Self::new(gpu, store.manifest().dim);
-        let mut piece = Vectors::new(precision, flat.dim);
+        let manifest = store.manifest();
+        let mut flat = Self::new(gpu, manifest.dim);
+        flat.reserve(precision, manifest.count as usize)?;
+        let mut filling = Filling::new(&flat, 0, precision);
         for shard in 0..store.shards() {
             let vectors = store.vectors(shard, precision).await?;
             progress(vectors.rows() as u64);
-            let bytes = precision.file_bytes((piece.rows() + vectors.rows()) as u64, flat.dim as u64);
-            if piece.rows() > 0 && bytes.is_none_or(|bytes| bytes > PIECE_BYTES as u64) {
-                flat.push(&std::mem::replace(&mut piece, Vectors::new(precision, flat.dim)))?;
-                gpu.flush().await?;
-            }
-            piece.extend(&vectors);
+            filling.append(&vectors).await?;
         }
-        flat.push(&piece)?;
-        gpu.flush().await?;
+        filling.uploads.finish().await?;
         Ok(flat)
     }
 
-    /// Appends rows.
-    pub fn push(&mut self, vectors: &Vectors) -> Result<()> {
+    /// Appends rows, in blocks of their own: who knows how many there will be uses [`FlatGpu::load`].
+    pub async fn push(&mut self, vectors: &Vectors) -> Result<()> {
         assert_eq!(vectors.dim(), self.dim, "vectors of one dimension");
-        let dim = self.dim;
-        let format = if vectors.as_f16().is_some() { DType::F16 } else { DType::Q8_0 };
-        let most = RowBlock::max_rows(&self.gpu, dim, format).min(max_scores(&self.gpu));
-        for first in (0..vectors.rows()).step_by(most) {
-            let rows = first..(first + most).min(vectors.rows());
-            let values = rows.start * dim..rows.end * dim;
-            let block = match (vectors.as_f16(), vectors.as_int8()) {
-                (Some(all), _) => RowBlock::f16(&self.gpu, &all[values], dim)?,
-                (_, Some((codes, scales))) => RowBlock::int8(&self.gpu, &codes[values], &scales[rows], dim)?,
-                _ => unreachable!("vectors have one of two precisions"),
-            };
+        let first = self.reserve(vectors.precision(), vectors.rows())?;
+        let mut filling = Filling::new(self, first, vectors.precision());
+        filling.append(vectors).await?;
+        filling.uploads.finish().await
+    }
+
+    /// Room for `rows` rows, zeros until [`FlatGpu::fill`]: for measurements.
+    pub fn with_rows(gpu: &Gpu, precision: Precision, dim: usize, rows: usize) -> Result<Self> {
+        let mut flat = Self::new(gpu, dim);
+        flat.reserve(precision, rows)?;
+        Ok(flat)
+    }
+
+    /// Fills every block with these rows, over and over, on the GPU.
+    pub async fn fill(&mut self, vectors: &Vectors) -> Result<()> {
+        let mut piece = Self::new(&self.gpu, vectors.dim());
+        piece.push(vectors).await?;
+        let [(_, piece)] = &piece.blocks[..] else { panic!("a piece fits a block") };
+        self.blocks.iter().for_each(|(_, block)| block.repeat(&self.gpu, piece));
+        self.gpu.flush().await
+    }
+
+    /// Takes the memory of a search now.
+    pub fn prepare(&mut self, questions: usize, k: usize) -> Result<()> {
+        let k = k.min(self.rows);
+        if k > 0 {
+            self.plan = Some(self.plan(ops::question_rows(questions), k)?);
+        }
+        Ok(())
+    }
+
+    /// Takes memory for rows, in as few blocks as the device allows; which is the first.
+    fn reserve(&mut self, precision: Precision, rows: usize) -> Result<usize> {
+        let first = self.blocks.len();
+        let most = RowBlock::max_rows(&self.gpu, self.dim, format(precision));
+        let mut left = rows;
+        while left > 0 {
+            let block = RowBlock::new(&self.gpu, left.min(most), self.dim, format(precision))?;
+            left -= block.rows();
             self.rows += block.rows();
             self.blocks.push(((self.rows - block.rows()) as u32, block));
         }
-        self.scores = None;
-        Ok(())
+        self.plan = None;
+        Ok(first)
     }
 
     /// Number of rows.
@@ -82,50 +117,141 @@ impl FlatGpu {
         self.rows
     }
 
+    /// Bytes on the GPU, without what a search writes.
+    pub fn bytes(&self) -> u64 {
+        self.blocks.iter().map(|(_, block)| block.bytes()).sum()
+    }
+
     /// The `k` best rows for each question, best first, ties to the lower row.
     pub async fn search(&mut self, questions: &[Vec<f32>], k: usize) -> Result<Vec<Vec<Scored>>> {
         let k = k.min(self.rows);
+        if k == 0 {
+            return Ok(vec![Vec::new(); questions.len()]);
+        }
+        let bytes = MOST_QUESTIONS * 8 * self.blocks.iter().map(|(_, b)| ops::top_k_pairs(b.rows(), k)).sum::<usize>();
+        let limit = PAIRS_BYTES.min(self.gpu.facts().max_binding_bytes as usize);
+        let at_once = if bytes > limit { 1 } else { MOST_QUESTIONS };
         let mut results = Vec::new();
-        for questions in questions.chunks(QUESTIONS) {
+        for questions in questions.chunks(at_once) {
             results.extend(self.search_few(questions, k).await?);
         }
         Ok(results)
     }
 
     async fn search_few(&mut self, questions: &[Vec<f32>], k: usize) -> Result<Vec<Vec<Scored>>> {
-        let mut best: Vec<TopK> = questions.iter().map(|_| TopK::new(k)).collect();
-        if k > 0 {
-            let largest = self.blocks.iter().map(|(_, block)| block.rows()).max().unwrap_or(0);
-            if self.scores.is_none() {
-                self.scores = Some(self.gpu.tensor("scores", QUESTIONS, largest)?);
-            }
-            let scores = self.scores.as_ref().expect("just made");
-            let x = self.gpu.upload("questions", &questions.concat(), self.dim)?;
-            let mut recording = Recording::new();
-            let mut outputs = Vec::new();
-            for (_, block) in &self.blocks {
-                let k = k.min(block.rows());
-                let words = ops::top_k_words(block.rows(), questions.len(), k);
-                let output = self.gpu.buffer("best", words as u64 * 4)?;
-                ops::score_rows(&self.gpu, &mut recording, block, &x, scores, questions.len());
-                ops::top_k(&self.gpu, &mut recording, scores, (questions.len(), block.rows(), k), &output);
-                outputs.push((output, words));
-            }
-            recording.submit(&self.gpu);
-            for ((first, _), (output, words)) in self.blocks.iter().zip(outputs) {
-                let pairs = self.gpu.download_words(&output, words).await?;
-                for (pairs, best) in pairs.chunks(words / questions.len()).zip(&mut best) {
-                    for pair in pairs.chunks_exact(2).filter(|pair| pair[1] != u32::MAX) {
-                        best.push(Scored { row: first + pair[1], score: f32::from_bits(pair[0]) });
-                    }
-                }
-            }
+        let room = ops::question_rows(questions.len());
+        let plan = match self.plan.take() {
+            Some(plan) if (plan.questions, plan.k) == (room, k) => plan,
+            _ => self.plan(room, k)?,
+        };
+        // What lies behind a question's last value meets zeros, and stays finite.
+        let mut values = vec![0.0f32; plan.x.stride * questions.len()];
+        for (row, question) in values.chunks_mut(plan.x.stride).zip(questions) {
+            row[..self.dim].copy_from_slice(question);
         }
-        Ok(best.into_iter().map(TopK::finish).collect())
+        self.gpu.write(&plan.x.buffer, 0, bytemuck::cast_slice(&values));
+        let bytes = (room * plan.pairs * 8) as u64;
+        let reading = plan.recording.submit_and_read(&self.gpu, &plan.best, bytes);
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&self.gpu.collect(reading).await?);
+        let best_of = |pairs: &[u32]| {
+            let mut best = TopK::new(k);
+            for pair in pairs.chunks_exact(2) {
+                best.push(Scored { row: pair[1], score: f32::from_bits(pair[0]) });
+            }
+            best.finish()
+        };
+        let results = words.chunks(plan.pairs * 2).take(questions.len()).map(best_of).collect();
+        self.plan = Some(plan);
+        Ok(results)
+    }
+
+    /// What a search launches, and what it writes.
+    fn plan(&self, questions: usize, k: usize) -> Result<Plan> {
+        let gpu = &self.gpu;
+        let columns = self.blocks.iter().map(|(_, block)| block.question_values()).max().unwrap_or(0);
+        let x = gpu.tensor("questions", questions, columns)?;
+        let mut pairs: usize = self.blocks.iter().map(|(_, block)| ops::top_k_pairs(block.rows(), k)).sum();
+        let mut best = gpu.buffer("best", (questions * pairs * 8) as u64)?;
+        let mut recording = Recording::new();
+        // Scores in buffers of their own, so that no block's launch waits for the last workgroups of the one before.
+        let mut scores = Vec::new();
+        for (_, block) in &self.blocks {
+            scores.push(gpu.tensor("scores", questions, block.rows())?);
+            ops::score_rows(gpu, &mut recording, block, &x, &scores[scores.len() - 1], questions);
+        }
+        let mut at = 0;
+        for ((first, block), scores) in self.blocks.iter().zip(&scores) {
+            let all = Pairs { buffer: &best, stride: pairs };
+            ops::top_k(gpu, &mut recording, scores, (questions, block.rows(), k), *first, (all, at));
+            at += ops::top_k_pairs(block.rows(), k);
+        }
+        while ops::top_k_again(pairs, k) {
+            let fewer = ops::top_k_pairs(pairs, k);
+            let next = gpu.buffer("best of best", (questions * fewer * 8) as u64)?;
+            let (from_all, to) = (Pairs { buffer: &best, stride: pairs }, Pairs { buffer: &next, stride: fewer });
+            ops::top_k_of_pairs(gpu, &mut recording, from_all, (questions, pairs, k), to);
+            (best, pairs) = (next, fewer);
+        }
+        Ok(Plan { questions, k, recording, x, best, pairs })
     }
 }
 
-/// Rows whose scores for all questions of a launch fit one binding.
-fn max_scores(gpu: &Gpu) -> usize {
-    (gpu.facts().max_binding_bytes as usize / (4 * QUESTIONS)).next_multiple_of(64).saturating_sub(64).max(64)
+/// Rows on their way to blocks that have room for just as many.
+struct Filling<'a> {
+    blocks: &'a [(u32, RowBlock)],
+    uploads: Uploads,
+    /// Rows written to the first of `blocks`.
+    next: usize,
+    /// Rows that follow, too few for a tile.
+    tail: Vectors,
+}
+
+impl<'a> Filling<'a> {
+    fn new(flat: &'a FlatGpu, first_block: usize, precision: Precision) -> Self {
+        let uploads = Uploads::new(&flat.gpu, RowBlock::piece_bytes(flat.dim, format(precision)));
+        Self { blocks: &flat.blocks[first_block..], uploads, next: 0, tail: Vectors::new(precision, flat.dim) }
+    }
+
+    async fn append(&mut self, vectors: &Vectors) -> Result<()> {
+        let dim = vectors.dim();
+        let mut at = 0;
+        while at < vectors.rows() {
+            let block = &self.blocks[0].1;
+            let (left, room) = (vectors.rows() - at, block.rows() - self.next - self.tail.rows());
+            let whole = if left >= room { room } else { left / ROW_TILE * ROW_TILE };
+            if self.tail.rows() == 0 && whole > 0 {
+                block.write(&mut self.uploads, self.next, rows_of(vectors).slice(at..at + whole, dim)).await?;
+                (self.next, at) = (self.next + whole, at + whole);
+            } else {
+                let taken = left.min(room).min(ROW_TILE - self.tail.rows());
+                self.tail.extend_rows(vectors, at..at + taken);
+                at += taken;
+                if taken == room || self.tail.rows() == ROW_TILE {
+                    block.write(&mut self.uploads, self.next, rows_of(&self.tail)).await?;
+                    self.next += self.tail.rows();
+                    self.tail = Vectors::new(self.tail.precision(), dim);
+                }
+            }
+            if self.next == block.rows() {
+                (self.blocks, self.next) = (&self.blocks[1..], 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a block stores a precision.
+fn format(precision: Precision) -> DType {
+    match precision {
+        Precision::F16 => DType::F16,
+        Precision::Int8 => DType::Q8_0,
+    }
+}
+
+fn rows_of(vectors: &Vectors) -> Rows<'_> {
+    match (vectors.as_f16(), vectors.as_int8()) {
+        (Some(values), _) => Rows::F16(values),
+        (_, Some((codes, scales))) => Rows::Int8(codes, scales),
+        _ => unreachable!("vectors have one of two precisions"),
+    }
 }

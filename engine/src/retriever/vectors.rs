@@ -104,12 +104,18 @@ impl Vectors {
 
     /// Appends the rows of another set of the same dimension and precision.
     pub fn extend(&mut self, other: &Self) {
+        self.extend_rows(other, 0..other.rows());
+    }
+
+    /// Appends some rows of another set of the same dimension and precision.
+    pub fn extend_rows(&mut self, other: &Self, rows: std::ops::Range<usize>) {
         assert_eq!(self.dim, other.dim, "vectors of one dimension");
+        let values = rows.start * self.dim..rows.end * self.dim;
         match (&mut self.data, &other.data) {
-            (Data::F16(to), Data::F16(from)) => to.extend_from_slice(from),
+            (Data::F16(to), Data::F16(from)) => to.extend_from_slice(&from[values]),
             (Data::Int8 { codes, scales }, Data::Int8 { codes: more_codes, scales: more_scales }) => {
-                codes.extend_from_slice(more_codes);
-                scales.extend_from_slice(more_scales);
+                codes.extend_from_slice(&more_codes[values]);
+                scales.extend_from_slice(&more_scales[rows]);
             }
             _ => panic!("vectors of one precision"),
         }

@@ -1,10 +1,10 @@
-//! The encoder's and the search's kernels against their twins.
+//! The encoder's kernels against their twins.
 
 use super::{Random, compare};
 use crate::{
     Result,
     gpu::{Gpu, Recording},
-    ops::{self, RowBlock, Span},
+    ops::{self, Span},
     reference,
 };
 
@@ -12,8 +12,7 @@ use crate::{
 pub async fn all(gpu: &Gpu, seed: u64) -> Result<()> {
     layer_norm(gpu, seed).await?;
     gelu(gpu, seed).await?;
-    attention_and_pooling(gpu, seed).await?;
-    search(gpu, seed).await
+    attention_and_pooling(gpu, seed).await
 }
 
 /// `layer_norm`.
@@ -88,47 +87,6 @@ pub async fn attention_and_pooling(gpu: &Gpu, seed: u64) -> Result<()> {
     for (pooled, normalise) in pooled.iter().zip([false, true]) {
         let expected = reference::mean_pool(&spans, &found, hidden, normalise);
         compare("mean_pool", &case, &gpu.download(pooled, spans.len()).await?, &expected, 1e-5)?;
-    }
-    Ok(())
-}
-
-/// `score_rows` in both formats, and `top_k` over what it gives.
-pub async fn search(gpu: &Gpu, seed: u64) -> Result<()> {
-    let mut random = Random::new(seed);
-    let (rows, dim, questions, k) =
-        (random.pick(1..=5000), random.pick(1..=50), random.pick(1..=3), random.pick(1..=12));
-    let case = format!("seed {seed}, {rows} rows of {dim}, {questions} questions, the best {k}");
-    let x = random.values(questions * dim);
-    let x_gpu = gpu.upload("questions", &x, dim)?;
-    let halves: Vec<half::f16> = random.values(rows * dim).iter().map(|v| half::f16::from_f32(*v)).collect();
-    let codes: Vec<i8> = (0..rows * dim).map(|_| random.bits() as i8).collect();
-    // Few different scales and small dimensions make ties.
-    let scales: Vec<f32> = (0..rows).map(|_| 0.01 * random.pick(0..=2) as f32).collect();
-    let decoded_f16: Vec<f32> = halves.iter().map(|x| x.to_f32()).collect();
-    let decoded_int8: Vec<f32> = codes.iter().enumerate().map(|(i, code)| f32::from(*code) * scales[i / dim]).collect();
-    let blocks = [RowBlock::f16(gpu, &halves, dim)?, RowBlock::int8(gpu, &codes, &scales, dim)?];
-    for (block, decoded) in blocks.iter().zip([decoded_f16, decoded_int8]) {
-        let scores = gpu.tensor("scores", questions, rows)?;
-        let words = ops::top_k_words(rows, questions, k);
-        let best = gpu.buffer("best", words as u64 * 4)?;
-        let mut recording = Recording::new();
-        ops::score_rows(gpu, &mut recording, block, &x_gpu, &scores, questions);
-        ops::top_k(gpu, &mut recording, &scores, (questions, rows, k), &best);
-        recording.submit(gpu);
-        let found = gpu.download(&scores, questions).await?;
-        compare("score_rows", &case, &found, &reference::score_rows(&decoded, &x, dim), 1e-5)?;
-        // The order is exact on the scores that the GPU itself computed.
-        let best = gpu.download_words(&best, words).await?;
-        let mut chunks = best.chunks(2 * k);
-        for (question, scores) in found.chunks(rows).enumerate() {
-            for expected in reference::top_k(scores, 2048, k) {
-                let pairs = chunks.next().into_iter().flat_map(|chunk| chunk.chunks(2));
-                let pairs: Vec<(f32, u32)> =
-                    pairs.filter(|p| p[1] != u32::MAX).map(|p| (f32::from_bits(p[0]), p[1])).collect();
-                let flat = |pairs: &[(f32, u32)]| pairs.iter().flat_map(|p| [p.0, p.1 as f32]).collect::<Vec<_>>();
-                compare("top_k", &format!("{case}, question {question}"), &flat(&pairs), &flat(&expected), 0.0)?;
-            }
-        }
     }
     Ok(())
 }

@@ -63,8 +63,8 @@ struct TileScratch {
     inner: Tiles,    // (tokens, feed_forward)
 }
 
-/// A model on the GPU.
-pub(super) struct Bert {
+/// A model on the GPU, from token ids to embeddings.
+pub struct Bert {
     gpu: Gpu,
     config: EncoderConfig,
     words: Matrix,     // (vocabulary, hidden)
@@ -81,9 +81,15 @@ struct Places<'a> {
     blocks: (&'a Buffer, usize),
 }
 
+impl std::fmt::Debug for Bert {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bert({:?})", self.config)
+    }
+}
+
 impl Bert {
     /// Streams the weights to the GPU; `progress` hears the bytes of each piece.
-    pub(super) async fn load(gpu: &Gpu, weights: &dyn Weights, progress: &mut dyn FnMut(u64)) -> Result<Self> {
+    pub async fn load(gpu: &Gpu, weights: &dyn Weights, progress: &mut dyn FnMut(u64)) -> Result<Self> {
         let config = EncoderConfig::read(weights)?;
         let loader = Loader { gpu, weights };
         let words = Matrix::load(gpu, weights, &["token_embd.weight".into()], progress).await?;
@@ -106,12 +112,12 @@ impl Bert {
     }
 
     /// The hyperparameters.
-    pub(super) fn config(&self) -> &EncoderConfig {
+    pub fn config(&self) -> &EncoderConfig {
         &self.config
     }
 
     /// The embeddings of texts given as token ids, each within the vocabulary and [`EncoderConfig::max_tokens`].
-    pub(super) async fn embed(&mut self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    pub async fn embed(&mut self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let mut embeddings = Vec::with_capacity(texts.len());
         let (most, multiple) = self.batch();
         let mut rest = texts;

@@ -13,9 +13,8 @@
 mod bert;
 mod config;
 
+pub use bert::Bert;
 pub use config::EncoderConfig;
-
-use bert::Bert;
 
 use super::{Embedder, manifest::EncoderInfo};
 use crate::{

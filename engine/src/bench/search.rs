@@ -1,0 +1,181 @@
+//! The workloads `search-int8` and `search-f16`: exact search over random rows, for one question and for eight at once.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Clocks, Geometry, KernelRow, Report, Spec, WARM_UP_MS, known, percent, significant, timed};
+use crate::{
+    Error, Result,
+    error::GpuError,
+    gpu::{Gpu, Grain},
+    ops::{MOST_QUESTIONS, self_test::Random},
+    platform::now_ms,
+    retriever::{
+        flat_gpu::FlatGpu,
+        vectors::{Precision, Vectors},
+    },
+};
+
+/// Values of a row, Contriever's.
+const DIM: usize = 768;
+/// Results a question.
+const BEST: usize = 100;
+/// English Wikipedia in passages of a hundred words.
+const ROWS: usize = 21_000_000;
+/// For software devices and tabs.
+const FEW_ROWS: usize = 20_000;
+/// With the geometry `tiny`.
+const TINY_ROWS: usize = 2000;
+/// Bytes of the random rows that are made; the GPU repeats them.
+const PIECE: usize = 16 << 20;
+
+/// What came of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SearchRow {
+    /// The workload's name.
+    pub workload: String,
+    /// Rows searched: what was asked for, or what the device has memory for.
+    pub rows: usize,
+    /// Rows asked for.
+    pub wanted_rows: usize,
+    /// Values of a row.
+    pub dim: usize,
+    /// Bytes of the rows, scales included.
+    pub bytes: u64,
+    /// Questions at once.
+    pub questions: usize,
+    /// Results a question.
+    pub best: usize,
+    /// Seconds for all questions, results on the host; the best of several.
+    pub secs: f64,
+    /// GPU time of the same search, where the device can tell.
+    pub gpu_secs: Option<f64>,
+    /// Launches of a search.
+    pub launches: f64,
+    /// Rows scored a second, for all questions.
+    pub rows_per_sec: f64,
+    /// Bytes of the rows a second, read once for all questions.
+    pub gb_per_sec: f64,
+    /// The same as a share of the copy bandwidth.
+    pub of_copy: f64,
+}
+
+/// Adds both rows of a workload to the report, and their kernels' if these are wanted.
+pub(super) async fn search(gpu: &Gpu, spec: &Spec, workload: &str, report: &mut Report) -> Result<()> {
+    let precision = if workload.ends_with("f16") { Precision::F16 } else { Precision::Int8 };
+    let wanted = spec.rows.unwrap_or_else(|| default_rows(gpu, spec.geometry));
+    let mut flat = room(gpu, precision, wanted).await?;
+    let mut random = Random::new(1);
+    let mut piece = Vectors::new(precision, DIM);
+    let row_bytes = precision.file_bytes(1, DIM as u64).expect("a row is small") as usize;
+    let made = (PIECE / row_bytes).min(flat.rows()).next_multiple_of(64);
+    (0..made).for_each(|_| piece.push(&random.values(DIM)));
+    flat.fill(&piece).await?;
+    let questions: Vec<Vec<f32>> = (0..MOST_QUESTIONS).map(|_| random.values(DIM)).collect();
+    for count in [1, MOST_QUESTIONS] {
+        let questions = &questions[..count];
+        let (start, software) = (now_ms(), gpu.facts().software);
+        loop {
+            flat.search(questions, BEST).await?;
+            if software || now_ms() - start > WARM_UP_MS {
+                break;
+            }
+        }
+        let mut best = Clocks { secs: f64::INFINITY, gpu_secs: None };
+        let (tries, launches) = (if software { 2 } else { 20 }, gpu.launches());
+        for _ in 0..tries {
+            let (_, clocks) = timed(gpu, async || flat.search(questions, BEST).await).await?;
+            if clocks.secs < best.secs {
+                best = clocks;
+            }
+        }
+        let Clocks { secs, gpu_secs } = best;
+        let (bytes, scored) = (flat.bytes(), flat.rows() * count);
+        report.searches.push(SearchRow {
+            workload: workload.into(),
+            rows: flat.rows(),
+            wanted_rows: wanted,
+            dim: DIM,
+            bytes,
+            questions: count,
+            best: BEST.min(flat.rows()),
+            secs,
+            gpu_secs,
+            launches: (gpu.launches() - launches) as f64 / f64::from(tries),
+            rows_per_sec: scored as f64 / secs,
+            gb_per_sec: bytes as f64 / secs / 1e9,
+            of_copy: bytes as f64 / secs / 1e9 / report.copy_gb_per_sec,
+        });
+        if let Some(timer) = gpu.start_timing(Grain::Kernel).filter(|_| spec.kernels) {
+            flat.search(questions, BEST).await?;
+            let name = format!("{workload}, {count} at once");
+            report.kernels.extend(KernelRow::list(&name, 1, timer.kernels().await?));
+        }
+    }
+    Ok(())
+}
+
+fn default_rows(gpu: &Gpu, geometry: Geometry) -> usize {
+    let facts = gpu.facts();
+    match geometry.name == Geometry::TINY.name {
+        true => TINY_ROWS,
+        false if facts.software || facts.backend == "BrowserWebGpu" => FEW_ROWS,
+        false => ROWS,
+    }
+}
+
+/// Memory for so many rows and a search, or for a half, a quarter, …
+async fn room(gpu: &Gpu, precision: Precision, wanted: usize) -> Result<FlatGpu> {
+    let mut rows = wanted;
+    while rows > 0 {
+        let made = gpu.if_room(|| {
+            let mut flat = FlatGpu::with_rows(gpu, precision, DIM, rows)?;
+            flat.prepare(MOST_QUESTIONS, BEST)?;
+            Ok(flat)
+        });
+        if let Some(flat) = made.await? {
+            return Ok(flat);
+        }
+        // What was taken before the last refusal is free when the device has heard of it.
+        gpu.flush().await?;
+        rows /= 2;
+    }
+    Err(Error::from(GpuError::OutOfMemory("not even a row of a search fits".into())))
+}
+
+impl SearchRow {
+    /// What [`SearchRow::cells`] holds.
+    pub const COLUMNS: [&str; 10] = [
+        "workload",
+        "rows",
+        "GB",
+        "questions at once",
+        "ms a question",
+        "GPU ms a question",
+        "launches",
+        "million rows/s",
+        "GB/s",
+        "of copy",
+    ];
+
+    /// The row as people read it.
+    pub fn cells(&self) -> [String; 10] {
+        let questions = self.questions as f64;
+        let less = if self.rows < self.wanted_rows {
+            format!(" of {}, what memory allows", self.wanted_rows)
+        } else {
+            String::new()
+        };
+        [
+            self.workload.clone(),
+            format!("{} × {}{less}", self.rows, self.dim),
+            format!("{:.3}", self.bytes as f64 / 1e9),
+            format!("{}, the best {}", self.questions, self.best),
+            format!("{:.3}", self.secs * 1e3 / questions),
+            known(self.gpu_secs, |secs| format!("{:.3}", secs * 1e3 / questions)),
+            format!("{:.0}", self.launches),
+            significant(self.rows_per_sec / 1e6),
+            significant(self.gb_per_sec),
+            percent(self.of_copy),
+        ]
+    }
+}
