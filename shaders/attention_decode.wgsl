@@ -152,17 +152,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if local < SPAN {
         if local < here {
             score = 0.0;
-            for (var i = 0u; i < eights; i++) {
-                score += scratch[local * 33u + i];
+            for (var i = 0u; i < eights; i += 4u) {
+#for u in 0..4
+                score += select(0.0, scratch[local * 33u + min(i + $uu, 32u)], i + $uu < eights);
+#end
             }
         }
         scores[local / 4u][local % 4u] = score;
     }
     workgroupBarrier();
     var four = scores[0];
-    for (var i = 1u; i < 16u; i++) {
-        four = max(four, scores[i]);
-    }
+#for i in 1..16
+    four = max(four, scores[$i]);
+#end
     let highest = max(max(four.x, four.y), max(four.z, four.w));
     if local < SPAN {
         weights[local / 4u][local % 4u] = select(0.0, exp(score - highest), local < here);
@@ -209,16 +211,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let lane = i % eights;
         let d = i / eights;
         var sum = 0.0;
-        for (var j = 0u; j < groups; j++) {
-            sum += scratch[d * THREADS + j * eights + lane];
+        for (var j = 0u; j < groups; j += 4u) {
+#for u in 0..4
+            sum += select(0.0, scratch[d * THREADS + min((j + $uu) * eights + lane, THREADS - 1u)], j + $uu < groups);
+#end
         }
         pieces[piece + 4u + lane * 8u + d] = sum;
     }
     if local == 0u {
         var sums = weights[0];
-        for (var i = 1u; i < 16u; i++) {
-            sums += weights[i];
-        }
+#for i in 1..16
+        sums += weights[$i];
+#end
         pieces[piece] = highest;
         pieces[piece + 1u] = sums.x + sums.y + sums.z + sums.w;
     }

@@ -43,18 +43,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let fours = params.head_dim / 4u;
     let pitch = fours + 1u;
     let base = (group.x * params.heads + group.y) * params.splits * pitch;
+    // So many pieces are under way at a time: waiting for one after the other is all that this kernel would do. Past the last: the
+    // last again, uncounted.
     var highest = pieces[base].x;
-    for (var i = 1u; i < count; i++) {
-        highest = max(highest, pieces[base + i * pitch].x);
+    for (var i = 0u; i < count; i += $AT_ONCEu) {
+#for u in 0..$AT_ONCE
+        let highest_$u = pieces[base + min(i + $uu, count - 1u) * pitch].x;
+#end
+#for u in 0..$AT_ONCE
+        highest = max(highest, highest_$u);
+#end
     }
     if local < fours {
         var sum = 0.0;
         var out = vec4<f32>(0.0);
-        for (var i = 0u; i < count; i++) {
-            let head = pieces[base + i * pitch];
-            let weight = exp(head.x - highest);
-            sum += weight * head.y;
-            out += weight * pieces[base + i * pitch + 1u + local];
+        for (var i = 0u; i < count; i += $AT_ONCEu) {
+#for u in 0..$AT_ONCE
+            let at_$u = base + min(i + $uu, count - 1u) * pitch;
+            let head_$u = pieces[at_$u];
+            let value_$u = pieces[at_$u + 1u + local];
+#end
+#for u in 0..$AT_ONCE
+            let weight_$u = select(0.0, exp(head_$u.x - highest), i + $uu < count);
+            sum += weight_$u * head_$u.y;
+            out += weight_$u * value_$u;
+#end
         }
         out /= sum;
 #ifdef TILES

@@ -27,8 +27,10 @@ pub fn attention_merge(
     };
     let mut buffers = vec![rows.0, pieces, &y.buffer];
     buffers.extend(integers.map(|z| &z.buffer));
-    let defines: &[&str] = if integers.is_some() { &["QUANT"] } else { &[] };
-    recording.dispatch(gpu, ("attention_merge", defines), params, &buffers, [rows.1, heads.heads, 1]);
+    // A software device has nothing to wait for.
+    let mut defines = vec![if gpu.facts().software { "AT_ONCE=1" } else { "AT_ONCE=8" }];
+    defines.extend(integers.map(|_| "QUANT"));
+    recording.dispatch(gpu, ("attention_merge", &defines), params, &buffers, [rows.1, heads.heads, 1]);
 }
 
 /// The same as f16 in tiles, for a product on cooperative matrices; heads are whole tiles of 16.
@@ -50,5 +52,5 @@ pub fn attention_merge_tiles(
         z_blocks: 0,
     };
     let buffers = [rows.0, pieces, &z.buffer];
-    recording.dispatch(gpu, ("attention_merge", &["TILES"]), params, &buffers, [rows.1, heads.heads, 1]);
+    recording.dispatch(gpu, ("attention_merge", &["AT_ONCE=8", "TILES"]), params, &buffers, [rows.1, heads.heads, 1]);
 }
