@@ -57,6 +57,15 @@ impl Engine {
         self.retriever = retriever;
     }
 
+    /// Puts something around generator and retriever, to watch them for instance.
+    pub fn wrap(
+        self,
+        generator: impl FnOnce(Box<dyn Generator>) -> Box<dyn Generator>,
+        retriever: impl FnOnce(Box<dyn Retriever>) -> Box<dyn Retriever>,
+    ) -> Self {
+        Self { generator: generator(self.generator), retriever: self.retriever.map(retriever), ..self }
+    }
+
     /// Answers one question.
     pub async fn ask(
         &mut self,

@@ -40,6 +40,8 @@ pub enum Passages {
 pub struct Question {
     /// The question or instruction.
     pub text: String,
+    /// What the retriever is asked, where that is not the text itself: an instruction around a question finds the instruction.
+    pub query: Option<String>,
     /// Where its passages come from.
     pub passages: Passages,
 }
@@ -47,12 +49,17 @@ pub struct Question {
 impl Question {
     /// A question to be answered with the retriever's help.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), passages: Passages::Retrieved }
+        Self { text: text.into(), query: None, passages: Passages::Retrieved }
     }
 
     /// A question with the user's own passages.
     pub fn with_passages(text: impl Into<String>, passages: Vec<Passage>) -> Self {
-        Self { text: text.into(), passages: Passages::Given(passages) }
+        Self { text: text.into(), query: None, passages: Passages::Given(passages) }
+    }
+
+    /// What is searched for.
+    pub fn query(&self) -> &str {
+        self.query.as_deref().unwrap_or(&self.text)
     }
 }
 
@@ -170,7 +177,7 @@ impl Batch<'_, '_> {
         }
         if let Some(retriever) = self.retriever.as_mut().filter(|_| !searched.is_empty()) {
             self.stop.check()?;
-            let texts: Vec<&str> = searched.iter().map(|&index| self.questions[index].text.as_str()).collect();
+            let texts: Vec<&str> = searched.iter().map(|&index| self.questions[index].query()).collect();
             let found = retriever.search(&texts, self.rules.config.n_docs).await?;
             assert_eq!(found.len(), searched.len(), "the retriever gives one list for each question");
             for (index, mut found) in searched.into_iter().zip(found) {

@@ -143,7 +143,7 @@ impl Batch<'_, '_> {
                         _ => match &asked.hits {
                             Some(known) => hits[index][place] = known.clone(),
                             None => {
-                                queries.push(asked.question.text.clone());
+                                queries.push(asked.question.query().to_owned());
                                 places.push((index, place));
                             }
                         },
@@ -409,5 +409,5 @@ impl Batch<'_, '_> {
 
 /// What is searched for a later segment: the question and the segment before (Algorithm 1: x, y_{t-1}).
 fn query(question: &Question, previous: &str) -> String {
-    format!("{} {previous}", question.text).trim_end().to_owned()
+    format!("{} {previous}", question.query()).trim_end().to_owned()
 }
