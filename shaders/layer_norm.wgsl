@@ -1,5 +1,5 @@
 // LayerNorm with a residual connection: v = x + residual, y = (v - mean(v)) / sqrt(var(v) + eps) · weight + bias.
-// One row per workgroup.
+// One row per workgroup. TILES: also as f16 in tiles, for a product on cooperative matrices.
 #import reduce
 
 struct Params {
@@ -15,6 +15,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read> weight: array<f32>;    // (cols)
 @group(0) @binding(4) var<storage, read> bias: array<f32>;      // (cols)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;   // (rows, stride)
+#ifdef TILES
+@group(0) @binding(6) var<storage, read_write> z: array<f16>;   // (rows / 16, cols / 16, 16, 16)
+#endif
 
 fn value(i: u32) -> f32 {
     if params.residual != 0u {
@@ -52,6 +55,10 @@ fn main(
     // BERT's eps of 1e-12 vanishes beside any variance but 0, where 1/sqrt would overflow.
     let scale = 1.0 / sqrt(max(variance + params.eps, 1e-30));
     for (var i = local; i < params.cols; i += WORKGROUP) {
-        y[row + i] = (value(row + i) - mean) * scale * weight[i] + bias[i];
+        let normed = (value(row + i) - mean) * scale * weight[i] + bias[i];
+        y[row + i] = normed;
+#ifdef TILES
+        z[((group.x / 16u * (params.cols / 16u) + i / 16u) * 16u + group.x % 16u) * 16u + i % 16u] = f16(normed);
+#endif
     }
 }

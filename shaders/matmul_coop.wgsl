@@ -3,6 +3,8 @@
 // 16 subgroups of 32 keeps 2 × 2 tiles of 16 × 16. What comes next is loaded while the tiles are multiplied. Neighbouring
 // workgroups share rows of W, so that W is read from memory once and x comes from the cache.
 // f16 in, f32 sums: weights of other formats are rounded to f16. Workgroup memory is padded by 16 bytes a row against bank conflicts.
+// BIAS: + bias[n] in place of y[t, n]. TILES: y is f16 in tiles as x is, after GELU where asked for; sums cannot be converted where
+// they are, so they pass through workgroup memory.
 #import weights8
 
 struct Params {
@@ -10,7 +12,7 @@ struct Params {
     rows: u32,      // rows of this part of W, a multiple of 16
     tokens: u32,
     y_stride: u32,
-    y_offset: u32,
+    y_offset: u32,  // a multiple of 16
     flags: u32,     // 1: add to y
 }
 
@@ -18,11 +20,24 @@ struct Params {
 #import weights/$FORMAT
 #import half8
 @group(0) @binding(3) var<storage, read> x: array<Half8>;      // tiles of 16 × 16 (see tiles), whole 128 tokens
+#ifdef TILES
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<f16>>;  // (tokens to whole 128 / 16, y_stride / 16, 16, 4)
+#else
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (tokens to whole 128, y_stride)
+#endif
+#ifdef BIAS
+@group(0) @binding(5) var<storage, read> bias: array<f32>;     // (y_stride)
+#endif
 
 const PITCH: u32 = 18u;  // of vec4<f16>: 64 columns and 8 more
 var<workgroup> w_tile: array<vec4<f16>, 128u * PITCH>;
 var<workgroup> x_tile: array<vec4<f16>, 128u * PITCH>;
+#ifdef TILES
+var<workgroup> sums: array<f32, 8u * 256u>;
+#endif
+#ifdef GELU
+#import gelu
+#endif
 
 @compute @workgroup_size(512)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -33,16 +48,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let team_token = team % 4u * 32u;
     let y_stride = params.y_stride;
     let y0 = (token0 + team_token) * y_stride + params.y_offset + row0 + team_row;
+#ifdef BIAS
+    // A stride of 0: each token's column is the same.
+    let same = 0u;
+#endif
 #for m in 0..2
     // Conditions of a subgroup's own are loops of one turn or none: naga takes a branch on them for one that parts invocations.
     let store$m = select(0u, 1u, row0 + team_row + $mu * 16u < params.rows);
     let add$m = select(0u, store$m, (params.flags & 1u) != 0u);
+#ifdef BIAS
+    let bias$m = coopLoad<coop_mat16x16<f32, C>>(&bias[params.y_offset + min(row0 + team_row + $mu * 16u, params.rows - 16u)], same);
+#endif
 #for n in 0..2
+#ifdef BIAS
+    var sum$m_$n = bias$m;
+#else
     var sum$m_$n = coop_mat16x16<f32, C>();
+#endif
     let to$m_$n = y0 + $nu * 16u * y_stride + $mu * 16u;
+#ifndef BIAS
     for (var turn = 0u; turn < add$m; turn++) {
         sum$m_$n = coopLoad<coop_mat16x16<f32, C>>(&y[to$m_$n], y_stride);
     }
+#endif
 #end
 #end
     // Two groups of eight of either operand an invocation. x's tiles lie in the order of the invocations.
@@ -85,6 +113,36 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
         workgroupBarrier();
     }
+#ifdef TILES
+    // Eight subgroups at a time; an invocation has four rows of a token.
+    let part = local / 64u;
+    let token = local % 64u / 4u;
+#for turn in 0..2
+#for m in 0..2
+#for n in 0..2
+    for (var own = team / 8u; own == $turnu; own += 2u) {
+        let stage = team % 8u * 256u;
+        coopStore(sum$m_$n, &sums[stage], 16u);
+    }
+    workgroupBarrier();
+    {
+        let at = part * 256u + token * 16u + local % 4u * 4u;
+        var value = vec4<f32>(sums[at], sums[at + 1u], sums[at + 2u], sums[at + 3u]);
+#ifdef GELU
+        value = gelu(value);
+#endif
+        let its_team = $turnu * 8u + part;
+        let its_row = row0 + its_team / 4u * 32u + $mu * 16u;
+        let tile = ((token0 + its_team % 4u * 32u) / 16u + $nu) * (y_stride / 16u) + (params.y_offset + its_row) / 16u;
+        if its_row < params.rows {
+            y[(tile * 16u + token) * 4u + local % 4u] = vec4<f16>(value);
+        }
+    }
+    workgroupBarrier();
+#end
+#end
+#end
+#else
 #for m in 0..2
     for (var turn = 0u; turn < store$m; turn++) {
 #for n in 0..2
@@ -92,4 +150,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
     }
 #end
+#endif
 }

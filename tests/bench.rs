@@ -15,13 +15,16 @@ fn run(query: &str, told: &mut Vec<Progress>) -> Report {
 #[test]
 fn every_workload_has_its_row_and_every_number_is_sane() {
     let mut told = Vec::new();
-    let names = bench::WORKLOADS.map(|(name, _)| name);
-    let query = format!("geometry=tiny&layers=1&steps=3&kernels=1&workloads={}", names.join(","));
+    let all = bench::WORKLOADS.map(|(name, _)| name);
+    let query = format!("geometry=tiny&layers=1&steps=3&kernels=1&workloads={}", all.join(","));
     let report = run(&query, &mut told);
+    let names: Vec<&str> = all.into_iter().filter(|name| *name != "load").collect();
     assert_eq!(report.rows.iter().map(|row| row.workload.as_str()).collect::<Vec<_>>(), names);
     let sane = |value: f64| value.is_finite() && value > 0.0;
     assert!(sane(report.copy_gb_per_sec) && sane(report.load_secs), "{report:?}");
     assert!(report.model_bytes > report.tensor_bytes && report.tensor_bytes > 0, "{report:?}");
+    let memory = report.memory;
+    assert_eq!(memory.weight_bytes + memory.cache_bytes + memory.other_bytes, report.model_bytes, "{report:?}");
     for row in &report.rows {
         let always = [row.secs, row.launches, row.launches_per_token, row.tokens_per_sec];
         assert!(always.into_iter().all(sane), "{row:?}");
@@ -33,10 +36,29 @@ fn every_workload_has_its_row_and_every_number_is_sane() {
     let timed = report.rows.iter().filter(|row| row.gpu_secs.is_some()).count();
     assert!(timed == 0 || timed == names.len(), "{:?}", report.rows);
     assert_eq!(timed == 0, report.kernels.is_empty(), "{:?}", report.kernels);
-    for name in names {
+    for name in all {
         assert!(told.iter().any(|progress| progress.what == name), "{name} was not announced: {told:?}");
     }
     assert!(told.iter().filter_map(|progress| progress.share).all(|share| (0.0..=1.0).contains(&share)), "{told:?}");
+}
+
+#[test]
+fn a_load_is_measured_alone_and_its_file_is_gone() {
+    let report = run("geometry=tiny&layers=1&type=q8_0&workloads=load", &mut Vec::new());
+    let load = report.load.expect("a row for the load");
+    assert!(report.rows.is_empty());
+    let sane = |value: f64| value.is_finite() && value > 0.0;
+    assert!([load.first_secs, load.secs, load.mb_per_sec].into_iter().all(sane), "{load:?}");
+    assert!(load.file_bytes > 0 && load.gpu_bytes >= load.file_bytes, "{load:?}");
+    assert!(!std::path::Path::new(&load.model).exists(), "{}", load.model);
+}
+
+#[test]
+fn a_load_names_the_file_that_is_not_there() {
+    let gpu = block_on(Gpu::open(Options::default())).expect("the tests need a GPU; lavapipe will do");
+    let order = Order::default().with_query("geometry=tiny&workloads=load&model=/nowhere/x.gguf").unwrap();
+    let error = block_on(bench::run(&gpu, &order.specs().unwrap()[0], &mut |_| {})).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/x.gguf"), "{error}");
 }
 
 #[test]

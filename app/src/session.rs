@@ -4,7 +4,7 @@ use selfrag::{
     Result,
     engine::Engine,
     event::Event,
-    generator::llama::{Llama, LlamaOptions, LoadProgress},
+    generator::llama::{Llama, LlamaOptions, LoadProgress, Loaded},
     gpu::Gpu,
     platform::{ByteSource, now_ms},
     retriever::{
@@ -118,7 +118,9 @@ fn details(generator: &Llama, weights: &Gguf) -> Vec<String> {
         m => format!("{:.1} billion weights", m / 1e3),
     };
     // The format of the layers' matrices; embeddings and norms often differ.
-    let format = weights.tensor("blk.0.ffn_down.weight").map(|tensor| tensor.dtype.name().to_string());
+    let stored = weights.tensor("blk.0.ffn_down.weight").map(|tensor| tensor.dtype.name().to_string());
     let sizes = [millions, format!("{} layers", config.layers), format!("vocabulary {}", config.vocabulary)];
-    sizes.into_iter().chain(format).collect()
+    let Loaded { file_bytes, secs, .. } = generator.loaded();
+    let speed = format!("{:.0} MB/s to the GPU", file_bytes as f64 / 1e6 / secs.max(1e-3));
+    sizes.into_iter().chain(stored).chain([speed]).collect()
 }

@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { launch, open } from "./browser.mjs";
-import { dist, out } from "./fixture.mjs";
+import { dist, out, tinyModel } from "./fixture.mjs";
 import { serve } from "./server.mjs";
 import { PATIENCE } from "./steps.mjs";
 
 let server, browser;
 before(async () => {
-  server = await serve({ "/": dist });
+  server = await serve({ "/": dist, "/models/": tinyModel({ folder: "bench-model" }) });
   browser = await launch();
 });
 after(async () => {
@@ -80,6 +80,25 @@ test("an address starts it, and the table and the JSON say what was measured", a
   await context.close();
 });
 
+test("a load from the page's server is measured", async () => {
+  const { page, context, errors } = await open(browser, `${server.url}?bench&workloads=load&model=/models/tiny.gguf&run=1`);
+  const outcome = await ended(page);
+  assert.deepEqual(await page.getByTestId("bench-failure").allInnerTexts(), []);
+  assert.equal(outcome, "done");
+  const [{ load, rows }] = JSON.parse(await page.locator("#bench-json").textContent());
+  assert.deepEqual([load.model, rows], ["/models/tiny.gguf", []]);
+  for (const name of ["file_bytes", "gpu_bytes", "first_secs", "secs", "mb_per_sec"]) positive(load[name], name);
+  // In ranges, large tensors after each other in one: a request a tensor would cost more than its bytes.
+  const asked = server.requests.filter(({ path }) => path === "/models/tiny.gguf").map(({ range }) => range);
+  assert.ok(asked.every((range) => range !== null) && asked.some((range) => /bytes=[1-9]\d*-$/.test(range)), JSON.stringify(asked));
+  console.log(`${(load.file_bytes / 1e6).toFixed(0)} MB: ${load.mb_per_sec.toFixed(0)} MB/s, memory +${load.host_peak_bytes} bytes`);
+  const columns = await page.getByTestId("bench-load-table").locator("th").count();
+  assert.equal(await page.getByTestId("bench-load-table").locator("td").count(), columns);
+  assert.equal(await page.getByTestId("bench-table").count(), 0);
+  assert.deepEqual(errors, []);
+  await context.close();
+});
+
 test("it is found from the page, set by hand, stopped, and left again", async () => {
   const { page, context, errors } = await open(browser, server.url);
   await page.getByTestId("to-bench").click();
@@ -120,6 +139,7 @@ const REFUSED = [
   ["geometry=huge", /geometry[\s\S]*none of/],
   ["geometry=smollm2-135m&type=q4_k", /not whole blocks of 256/],
   ["geometry=tiny&workloads=fly", /workloads[\s\S]*none of/],
+  ["geometry=tiny&workloads=load", /model[\s\S]*address/],
   ["geometry=tiny&steps=many", /steps[\s\S]*not a number/],
 ];
 for (const [query, expected] of REFUSED) {

@@ -181,7 +181,11 @@ for (const [name, [refuse, message]] of Object.entries(REFUSALS)) {
   test(`${name} is said, and ranges are read from the network instead`, async () => {
     const context = await browser.newContext();
     const page = await context.newPage();
-    page.on("worker", (worker) => worker.evaluate(refuse).catch(() => {}));
+    // As the first words of the worker's own script: told from outside it may already have asked for storage.
+    await context.route("**/worker_boot.js", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, body: `(${refuse})();\n${await response.text()}` });
+    });
     await page.goto(server.url);
     await load(page);
     const warnings = (await page.getByTestId("notice-warning").allInnerTexts()).join("\n");

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 use selfrag::{
-    bench::{Geometry, KernelRow, Order, Report, Row, WORKLOADS},
+    bench::{Geometry, KernelRow, LoadRow, Order, Report, Row, WORKLOADS},
     ops::self_test::FORMATS,
 };
 
@@ -108,6 +108,13 @@ fn Form(client: Client) -> impl IntoView {
                     {WORKLOADS.map(|(name, what)| {
                         choice("workload", name, format!("{name}: {what}"), order, |o| &o.workloads, set_workloads)
                     }).collect_view()}
+                    <label>"File for load: a GGUF's address, splits with commas between "
+                        <input
+                            type="text" inputmode="url" data-testid="bench-model"
+                            prop:value=move || order.with(|o| o.model.join(","))
+                            on:change=move |event| order.update(|o| o.model = addresses(&event_target_value(&event)))
+                        />
+                    </label>
                     <label class="check">
                         <input
                             type="checkbox" data-testid="bench-kernels" prop:checked=move || order.with(|o| o.kernels)
@@ -170,6 +177,10 @@ fn set_workloads(order: &mut Order, stays: &dyn Fn(&str) -> bool) {
 /// Empty: all. What is no number becomes one that is refused by name.
 fn layers(text: &str) -> Option<usize> {
     (!text.trim().is_empty()).then(|| text.trim().parse().unwrap_or(0))
+}
+
+fn addresses(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|address| !address.is_empty()).map(str::to_owned).collect()
 }
 
 /// What is running, or how it ended.
@@ -246,13 +257,17 @@ fn Reports(bench: Bench) -> impl IntoView {
 
 #[component]
 fn ReportTables(report: Report) -> impl IntoView {
-    let rows = report.rows.iter().map(|row| row.cells().to_vec()).collect();
+    let loads: Vec<Vec<String>> = report.load.iter().map(|row| row.cells().to_vec()).collect();
+    let rows: Vec<Vec<String>> = report.rows.iter().map(|row| row.cells().to_vec()).collect();
     let kernels: Vec<Vec<String>> = report.kernels.iter().map(|row| row.cells().to_vec()).collect();
     view! {
         <section class="report" data-testid="bench-report">
             <h2>{report.model.clone()}</h2>
             <p class="facts">{report.summary()}</p>
-            <Table columns=Row::COLUMNS.to_vec() rows testid="bench-table"/>
+            {(!loads.is_empty()).then(|| view! {
+                <Table columns=LoadRow::COLUMNS.to_vec() rows=loads testid="bench-load-table"/>
+            })}
+            {(!rows.is_empty()).then(|| view! { <Table columns=Row::COLUMNS.to_vec() rows testid="bench-table"/> })}
             {(!kernels.is_empty()).then(|| view! {
                 <Table columns=KernelRow::COLUMNS.to_vec() rows=kernels testid="bench-kernels-table"/>
             })}

@@ -1,12 +1,14 @@
 //! Named workloads with one table of results, the same natively and in the page: tokens a second, bytes a second, how near that is
 //! to the copy bandwidth measured on the same device in the same run, launches, and GPU time beside wall time.
 
+mod load;
 mod model;
 mod report;
 mod spec;
 
+pub use load::LoadRow;
 pub use model::{Geometry, RandomLlama};
-pub use report::{KernelRow, Report, Row};
+pub use report::{KernelRow, Memory, Report, Row};
 pub use spec::{Order, Spec, format_named};
 
 use serde::{Deserialize, Serialize};
@@ -24,13 +26,17 @@ use crate::{
 };
 
 /// Names of the workloads and what they do.
-pub const WORKLOADS: [(&str, &str); 5] = [
+pub const WORKLOADS: [(&str, &str); 6] = [
     ("decode", "one sequence, from 256 tokens of context on"),
     ("decode-10", "ten sequences over one shared prefix of 256 tokens, in sum"),
     ("decode-2048", "one sequence, from 2,048 tokens of context on"),
     ("prefill", "ten sequences of 256 tokens, their last logits read"),
     ("short-form", "ten passages of 150 tokens after a prompt of 50, 100 new tokens each: one question, seconds"),
+    (LOAD, "a GGUF file to the GPU, twice; it has a table of its own"),
 ];
+
+/// The workload that loads a file.
+pub(crate) const LOAD: &str = "load";
 
 /// Tokens of an answer that compile what a workload needs.
 pub(crate) const WARM_UP: usize = 6;
@@ -54,6 +60,13 @@ pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(Progress)) -> 
     let mut report = Report::new(gpu, spec);
     tell("copy bandwidth", None);
     report.copy_gb_per_sec = copy_bandwidth(gpu).await?;
+    if spec.workloads.iter().any(|w| w == LOAD) {
+        report.load = Some(load::load(gpu, spec, &mut tell).await?);
+    }
+    let workloads: Vec<&String> = spec.workloads.iter().filter(|w| *w != LOAD).collect();
+    if workloads.is_empty() {
+        return Ok(report);
+    }
     let weights = RandomLlama::new(spec.geometry, spec.dtype);
     report.tensor_bytes = weights.bytes();
     let loading = format!("loading {} ({:.1} GB)", weights.name(), weights.bytes() as f64 / 1e9);
@@ -67,8 +80,10 @@ pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(Progress)) -> 
     let mut llama = Llama::load(gpu, &weights, options, &mut on_load).await?;
     report.load_secs = (now_ms() - start) / 1e3;
     report.model_bytes = gpu.allocated_bytes() - before;
+    let (weight_bytes, cache_bytes) = (llama.loaded().gpu_bytes, llama.cache_bytes());
+    report.memory = Memory { weight_bytes, cache_bytes, other_bytes: report.model_bytes - weight_bytes - cache_bytes };
     llama.watch(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
-    for workload in &spec.workloads {
+    for workload in workloads {
         tell(workload, None);
         let row = match workload.as_str() {
             "decode" => decode(&mut llama, spec, workload, 1, 256).await?,
@@ -86,6 +101,7 @@ pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(Progress)) -> 
         report.kernels = kernels(gpu, &mut llama, spec).await?;
     }
     report.bytes_after = gpu.allocated_bytes() - before;
+    report.reserved_bytes = gpu.reserved_bytes();
     Ok(report)
 }
 

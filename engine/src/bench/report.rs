@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::Spec;
+use super::{LoadRow, Spec};
 use crate::gpu::{Facts, Gpu, KernelTime};
 
 /// A workload's result.
@@ -66,6 +66,17 @@ impl KernelRow {
     }
 }
 
+/// GPU memory of a loaded model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Weights in GPU layout.
+    pub weight_bytes: u64,
+    /// Keys and values.
+    pub cache_bytes: u64,
+    /// Activations and small tables.
+    pub other_bytes: u64,
+}
+
 /// Everything measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -77,13 +88,19 @@ pub struct Report {
     pub tensor_bytes: u64,
     /// GPU memory of the loaded model: weights, KV cache, activations.
     pub model_bytes: u64,
+    /// What it is for.
+    pub memory: Memory,
     /// The same after all workloads.
     pub bytes_after: u64,
+    /// What the driver was asked for by then, staging and gaps included; browsers do not tell.
+    pub reserved_bytes: Option<u64>,
     /// Making the weights and moving them to the GPU.
     pub load_secs: f64,
     /// A large copy by a kernel: bytes read plus written a second.
     pub copy_gb_per_sec: f64,
-    /// A row a workload.
+    /// The workload `load`.
+    pub load: Option<LoadRow>,
+    /// A row for each other workload.
     pub rows: Vec<Row>,
     /// A row a kernel.
     pub kernels: Vec<KernelRow>,
@@ -96,9 +113,12 @@ impl Report {
             model: format!("{} {}", spec.geometry.name, spec.dtype.name()),
             tensor_bytes: 0,
             model_bytes: 0,
+            memory: Memory::default(),
             bytes_after: 0,
+            reserved_bytes: None,
             load_secs: 0.0,
             copy_gb_per_sec: 0.0,
+            load: None,
             rows: Vec::new(),
             kernels: Vec::new(),
         }
@@ -118,11 +138,10 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Device, copy bandwidth, memory and load time in a line.
+    /// Device, copy bandwidth, memory and load time in a line; the last two where a model was loaded to be run.
     pub fn summary(&self) -> String {
-        let gb = |bytes: u64| bytes as f64 / 1e9;
-        format!(
-            "{} on {} ({}{}{}{}); copy {} GB/s; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after), load {:.1} s",
+        let mut line = format!(
+            "{} on {} ({}{}{}{}); copy {} GB/s",
             self.model,
             if self.device.name.is_empty() { "an unnamed device" } else { &self.device.name },
             self.device.backend,
@@ -130,17 +149,38 @@ impl Report {
             if self.device.f16 { ", f16" } else { "" },
             if self.device.cooperative { ", cooperative matrices" } else { "" },
             significant(self.copy_gb_per_sec),
-            gb(self.tensor_bytes),
-            gb(self.model_bytes),
-            gb(self.bytes_after),
-            self.load_secs
-        )
+        );
+        if self.model_bytes > 0 {
+            let gb = |bytes: u64| bytes as f64 / 1e9;
+            let Memory { weight_bytes, cache_bytes, other_bytes } = self.memory;
+            let _ = write!(
+                line,
+                "; tensors {:.2} GB, on the GPU {:.2} GB ({:.2} after): weights {:.3} ×, KV cache {:.2} GB, the rest {:.3} GB",
+                gb(self.tensor_bytes),
+                gb(self.model_bytes),
+                gb(self.bytes_after),
+                weight_bytes as f64 / self.tensor_bytes as f64,
+                gb(cache_bytes),
+                gb(other_bytes),
+            );
+            if let Some(reserved) = self.reserved_bytes {
+                let _ = write!(line, ", reserved {:.2} GB", gb(reserved));
+            }
+            let _ = write!(line, "; load {:.1} s", self.load_secs);
+        }
+        line
     }
 
     /// As Markdown.
     pub fn markdown(&self) -> String {
         let mut out = format!("{}\n\n", self.summary());
-        table(&mut out, &Row::COLUMNS, self.rows.iter().map(Row::cells));
+        if let Some(load) = &self.load {
+            table(&mut out, &LoadRow::COLUMNS, std::iter::once(load.cells()));
+            out.push('\n');
+        }
+        if !self.rows.is_empty() {
+            table(&mut out, &Row::COLUMNS, self.rows.iter().map(Row::cells));
+        }
         if !self.kernels.is_empty() {
             out.push('\n');
             table(&mut out, &KernelRow::COLUMNS, self.kernels.iter().map(KernelRow::cells));
@@ -236,9 +276,12 @@ mod tests {
             model: "tiny q4_0".into(),
             tensor_bytes: 9_000_000,
             model_bytes: 20_000_000,
+            memory: Memory { weight_bytes: 9_090_000, cache_bytes: 8_000_000, other_bytes: 2_910_000 },
             bytes_after: 20_000_000,
+            reserved_bytes: Some(64_000_000),
             load_secs: 0.5,
             copy_gb_per_sec: 100.0,
+            load: None,
             rows: Vec::new(),
             kernels: Vec::new(),
         }
@@ -262,8 +305,33 @@ mod tests {
     }
 
     #[test]
-    fn a_report_survives_its_json() {
+    fn the_summary_says_where_memory_goes() {
         let mut report = report();
+        let memory =
+            "on the GPU 0.02 GB (0.02 after): weights 1.010 ×, KV cache 0.01 GB, the rest 0.003 GB, reserved 0.06 GB";
+        assert!(report.summary().contains(memory), "{}", report.summary());
+        // Where nothing but loading was measured there is no model to speak of.
+        (report.model_bytes, report.load) = (0, Some(load()));
+        assert!(report.summary().ends_with("copy 100 GB/s"), "{}", report.summary());
+        let line = "| a.gguf | 4.000 | 1.005 × | 3.00 | 2.00 | 2000 | 64 MB |";
+        assert!(report.markdown().trim_end().ends_with(line), "{}", report.markdown());
+    }
+
+    fn load() -> LoadRow {
+        LoadRow {
+            model: "a.gguf".into(),
+            file_bytes: 4_000_000_000,
+            gpu_bytes: 4_020_000_000,
+            first_secs: 3.0,
+            secs: 2.0,
+            mb_per_sec: 2000.0,
+            host_peak_bytes: Some(64_000_000),
+        }
+    }
+
+    #[test]
+    fn a_report_survives_its_json() {
+        let mut report = Report { load: Some(load()), ..report() };
         report.push(Row { workload: "prefill".into(), tokens: 10, passes: 1, secs: 1.0, ..Row::default() }, 0);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);

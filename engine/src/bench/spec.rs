@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Geometry, WARM_UP, WORKLOADS};
-use crate::{Error, Result, ops::self_test::FORMATS, weights::DType};
+use super::{Geometry, LOAD, WARM_UP, WORKLOADS};
+use crate::{Error, Result, ops::self_test::FORMATS, platform::Temporary, weights::DType};
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct Spec {
     pub steps: usize,
     /// Measure each kernel too.
     pub kernels: bool,
+    /// What `load` loads, a path or URL, splits in order; natively a file of the geometry is written where this is empty.
+    pub model: Vec<String>,
 }
 
 /// The same in words, for several formats: what a form, an address or a message holds.
@@ -35,6 +37,8 @@ pub struct Order {
     pub steps: usize,
     /// Measure each kernel too.
     pub kernels: bool,
+    /// What `load` loads, a path or URL, splits in order; natively a file of the geometry is written where this is empty.
+    pub model: Vec<String>,
 }
 
 impl Default for Order {
@@ -47,6 +51,7 @@ impl Default for Order {
             workloads: words(&["decode", "decode-10", "prefill"]),
             steps: 100,
             kernels: false,
+            model: Vec::new(),
         }
     }
 }
@@ -70,6 +75,7 @@ impl Order {
                 "type" => order.types = list(),
                 "workloads" => order.workloads = list(),
                 "steps" => order.steps = number()?,
+                "model" => order.model = list(),
                 "kernels" => order.kernels = is_on(value),
                 _ => {}
             }
@@ -92,7 +98,8 @@ impl Order {
         let spec = |name: &String| {
             let dtype = format_named(name)?;
             let workloads = self.workloads.clone();
-            let spec = Spec { geometry, dtype, workloads, steps: self.steps, kernels: self.kernels };
+            let (kernels, model) = (self.kernels, self.model.clone());
+            let spec = Spec { geometry, dtype, workloads, steps: self.steps, kernels, model };
             spec.check()?;
             Ok(spec)
         };
@@ -131,6 +138,9 @@ impl Spec {
                 other if known.contains(&other) => 0,
                 other => return Err(Error::config("workloads", format!("{other:?} is none of {known:?}"))),
             };
+            if workload == LOAD && self.model.is_empty() && !Temporary::POSSIBLE {
+                return Err(Error::config("model", "load needs a GGUF file: its address, model=URL"));
+            }
             if deepest > context_length {
                 let problem = format!("{workload} needs {deepest} tokens of context; {name} has {context_length}");
                 return Err(Error::config("workloads", problem));

@@ -21,12 +21,15 @@ pub struct Args {
     /// Weight formats, one table each.
     #[arg(long = "type", value_delimiter = ',', default_value = "q4_0", value_parser = dtype)]
     types: Vec<DType>,
-    /// decode, decode-10, decode-2048, prefill, short-form.
+    /// decode, decode-10, decode-2048, prefill, short-form, load.
     #[arg(long, value_delimiter = ',', default_value = "decode,decode-10,prefill")]
     workloads: Vec<String>,
     /// Tokens that a decode workload writes.
     #[arg(long, default_value_t = 100)]
     steps: usize,
+    /// The GGUF file that `load` loads, splits in order; without it one of the geometry is written to the temporary folder.
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    model: Vec<String>,
     /// GPU time of each kernel too.
     #[arg(long)]
     kernels: bool,
@@ -55,8 +58,8 @@ fn dtype(name: &str) -> Result<DType, String> {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let geometry = Geometry { layers: args.layers.unwrap_or(args.geometry.layers), ..args.geometry };
-    let Args { workloads, steps, kernels, .. } = args;
-    let spec = |dtype| Spec { geometry, dtype, workloads: workloads.clone(), steps, kernels };
+    let Args { workloads, steps, kernels, model, .. } = args;
+    let spec = |dtype| Spec { geometry, dtype, workloads: workloads.clone(), steps, kernels, model: model.clone() };
     let specs: Vec<Spec> = args.types.into_iter().map(spec).collect();
     specs.iter().try_for_each(Spec::check)?;
     let mut reports = Vec::new();

@@ -175,6 +175,11 @@ impl Gpu {
         self.inner.allocated.get()
     }
 
+    /// Bytes that the driver was asked for, staging and gaps between buffers included; none in browsers, which do not tell.
+    pub fn reserved_bytes(&self) -> Option<u64> {
+        self.inner.device.generate_allocator_report().map(|report| report.total_reserved_bytes)
+    }
+
     /// The error that the device reported since it was opened, if any.
     pub fn check(&self) -> Result<()> {
         let failure = self.inner.failure.lock().expect("no holder panics");
@@ -306,7 +311,7 @@ impl Gpu {
     }
 
     /// Natively callbacks run only while somebody polls; browsers run them on their own.
-    fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
+    pub(super) fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
         #[cfg(target_family = "wasm")]
         let _ = submission;
         #[cfg(not(target_family = "wasm"))]

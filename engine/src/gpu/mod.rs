@@ -10,6 +10,7 @@ mod recording;
 mod shaders;
 mod tensor;
 mod timing;
+mod upload;
 #[cfg(target_family = "wasm")]
 mod web;
 
@@ -18,3 +19,4 @@ pub use recording::Recording;
 pub use shaders::params;
 pub use tensor::{Buffer, Tensor, padded};
 pub use timing::{Grain, KernelTime, Timer};
+pub use upload::{Upload, Uploads};

@@ -1,8 +1,8 @@
 //! `shaders/matmul_coop.wgsl`: matrix product of many tokens on cooperative matrices.
 
-use super::{Matrix, Tiles, matrix::format_name};
+use super::{Epilogue, Matrix, Tiles, matrix::format_name};
 use crate::{
-    gpu::{Gpu, Recording, Tensor, params},
+    gpu::{Buffer, Gpu, Recording, Tensor, params},
     weights::DType,
 };
 
@@ -16,13 +16,19 @@ pub fn can_coop(gpu: &Gpu, matrix: &Matrix) -> bool {
         && matrix.parts.iter().all(|part| part.rows.is_multiple_of(16) && part.first_row.is_multiple_of(16))
 }
 
-/// The checks that both products share; `rows` is what y must hold.
-pub(super) fn check(op: &str, gpu: &Gpu, matrix: &Matrix, (x, y): (&Tiles, &Tensor), (tokens, rows): (usize, usize)) {
+/// The checks that the products share: y is (rows, columns); of x `read` rows are read, of y `written` are written.
+pub(super) fn check(
+    op: &str,
+    gpu: &Gpu,
+    matrix: &Matrix,
+    x: &Tiles,
+    (y_rows, y_cols): (usize, usize),
+    (read, written): (usize, usize),
+) {
     assert!(can_coop(gpu, matrix), "{op}: the device or the matrix cannot");
     assert_eq!(x.cols, matrix.cols, "{op}: x has {} columns, the matrix {}", x.cols, matrix.cols);
-    assert!(y.cols >= matrix.rows, "{op}: y has {} columns, the matrix {} rows", y.cols, matrix.rows);
-    let room = super::coop_rows(tokens);
-    assert!(room <= x.rows && rows <= y.rows, "{op}: {tokens} tokens, x holds {}, y {}", x.rows, y.rows);
+    assert!(y_cols >= matrix.rows, "{op}: y has {y_cols} columns, the matrix {} rows", matrix.rows);
+    assert!(read <= x.rows && written <= y_rows, "{op}: {written} rows, x holds {}, y {y_rows}", x.rows);
 }
 
 /// A part's variant.
@@ -32,7 +38,7 @@ pub(super) fn defines(dtype: DType) -> Vec<&'static str> {
     defines
 }
 
-/// y[t, n] = Σ_k W[n, k] · x[t, k], + y[t, n] with `add`. Rows of y past `tokens`, up to [`super::coop_rows`], are overwritten.
+/// y[t, n] = Σ_k W[n, k] · x[t, k], + y[t, n] or + the bias of row n. Rows of y past `tokens`, up to whole 128, are overwritten.
 pub fn matmul_coop(
     gpu: &Gpu,
     recording: &mut Recording,
@@ -40,20 +46,59 @@ pub fn matmul_coop(
     x: &Tiles,
     y: &Tensor,
     tokens: usize,
-    add: bool,
+    epilogue: Epilogue<'_>,
 ) {
-    check("matmul_coop", gpu, matrix, (x, y), (tokens, tokens.next_multiple_of(SIDE)));
+    let room = tokens.next_multiple_of(SIDE);
+    check("matmul_coop", gpu, matrix, x, (y.rows, y.cols), (room, room));
+    let defines: &[&str] = if epilogue.bias.is_some() { &["BIAS"] } else { &[] };
+    launch(gpu, recording, matrix, x, (&y.buffer, y.stride), tokens, epilogue, defines);
+}
+
+/// z[t, n] = Σ_k W[n, k] · x[t, k] + the bias of row n, after GELU where `gelu` says so, in tiles for the next product.
+#[allow(clippy::too_many_arguments, reason = "a product and what follows it")]
+pub fn matmul_coop_tiles(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    matrix: &Matrix,
+    x: &Tiles,
+    z: &Tiles,
+    tokens: usize,
+    bias: &Buffer,
+    gelu: bool,
+) {
+    let room = tokens.next_multiple_of(SIDE);
+    check("matmul_coop", gpu, matrix, x, (z.rows, z.cols), (room, room));
+    let defines: &[&str] = if gelu { &["BIAS", "TILES", "GELU"] } else { &["BIAS", "TILES"] };
+    let epilogue = Epilogue { add: false, bias: Some(bias) };
+    launch(gpu, recording, matrix, x, (&z.buffer, z.cols), tokens, epilogue, defines);
+}
+
+#[allow(clippy::too_many_arguments, reason = "a product and what follows it")]
+fn launch(
+    gpu: &Gpu,
+    recording: &mut Recording,
+    matrix: &Matrix,
+    x: &Tiles,
+    (y, y_stride): (&Buffer, usize),
+    tokens: usize,
+    epilogue: Epilogue<'_>,
+    options: &[&str],
+) {
+    assert!(!(epilogue.add && epilogue.bias.is_some()), "matmul_coop: a bias takes the place of what y holds");
     for part in &matrix.parts {
         let params = params::MatmulCoop {
             cols8: matrix.cols as u32 / 8,
             rows: part.rows as u32,
             tokens: tokens as u32,
-            y_stride: y.stride as u32,
+            y_stride: y_stride as u32,
             y_offset: part.first_row as u32,
-            flags: u32::from(add),
+            flags: u32::from(epilogue.add),
         };
         let groups = [tokens.div_ceil(SIDE), part.rows.div_ceil(SIDE), 1];
-        let buffers = [&part.w, &part.s, &x.buffer, &y.buffer];
-        recording.dispatch(gpu, ("matmul_coop", &defines(part.dtype)), params, &buffers, groups);
+        let mut buffers = vec![&part.w, &part.s, &x.buffer, y];
+        buffers.extend(epilogue.bias);
+        let mut defines = defines(part.dtype);
+        defines.extend(options);
+        recording.dispatch(gpu, ("matmul_coop", &defines), params, &buffers, groups);
     }
 }

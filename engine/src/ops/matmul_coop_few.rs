@@ -17,7 +17,7 @@ pub fn matmul_coop_few(
     add: bool,
 ) {
     assert!(tokens <= FEW, "matmul_coop_few: {tokens} tokens, {FEW} are the most");
-    matmul_coop::check("matmul_coop_few", gpu, matrix, (x, y), (tokens, tokens));
+    matmul_coop::check("matmul_coop_few", gpu, matrix, x, (y.rows, y.cols), (FEW, tokens));
     for part in &matrix.parts {
         let params = params::MatmulCoopFew {
             cols8: matrix.cols as u32 / 8,

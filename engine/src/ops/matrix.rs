@@ -1,10 +1,13 @@
 //! A weight matrix on the GPU, in any of the formats of a GGUF file, in as many parts as the binding limit asks for.
 
-use super::pack::{pack_rows, packed_words};
+use super::{
+    Loading,
+    pack::{pack_rows, packed_words},
+};
 use crate::{
-    Error, Result,
+    Result,
     gpu::{Buffer, Gpu, Tensor},
-    weights::{DType, TensorInfo, Weights},
+    weights::{DType, Weights},
 };
 
 /// `rows` outputs × `cols` inputs. Several tensors of the same inputs (q, k and v; gate and up) make one matrix, so that they
@@ -27,9 +30,6 @@ pub(super) struct Part {
     pub(super) w: Buffer,
     pub(super) s: Buffer,
 }
-
-/// A load reads and repacks this many bytes at a time, which bounds host memory.
-const PIECE_BYTES: usize = 4 << 20;
 
 /// A format's name in shaders.
 pub fn format_name(dtype: DType) -> &'static str {
@@ -56,19 +56,9 @@ impl Matrix {
         names: &[String],
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let find = |name: &String| {
-            weights.tensor(name).ok_or_else(|| Error::input(weights.name(), name, "the model has no such tensor"))
-        };
-        let tensors: Vec<&TensorInfo> = names.iter().map(find).collect::<Result<_>>()?;
-        let cols = tensors[0].matrix().1;
-        if let Some(odd) = tensors.iter().find(|t| t.matrix().1 != cols) {
-            let problem = format!("shape {:?}, {cols} columns expected", odd.shape);
-            return Err(Error::input(weights.name(), &odd.name, problem));
-        }
-        let mut matrix = Self { rows: 0, cols, parts: Vec::new() };
-        for run in tensors.chunk_by(|a, b| a.dtype == b.dtype) {
-            matrix.load_run(gpu, weights, run, progress).await?;
-        }
+        let mut loading = Loading::new(gpu, weights);
+        let matrix = loading.matrix(names)?;
+        loading.run(progress).await?;
         Ok(matrix)
     }
 
@@ -112,53 +102,24 @@ impl Matrix {
         self.parts.iter().all(|part| part.dtype.block_len() == 1)
     }
 
+    /// The formats of its parts.
+    pub(crate) fn formats(&self) -> impl Iterator<Item = DType> {
+        self.parts.iter().map(|part| part.dtype)
+    }
+
     /// Bytes on the GPU.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|p| p.w.bytes() + p.s.bytes()).sum()
     }
 
-    fn push(&mut self, part: Part) {
+    pub(super) fn push(&mut self, part: Part) {
         self.rows += part.rows;
         self.parts.push(part);
-    }
-
-    /// Loads tensors of one format into as few parts as the limits allow.
-    async fn load_run(
-        &mut self,
-        gpu: &Gpu,
-        weights: &dyn Weights,
-        run: &[&TensorInfo],
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<()> {
-        let dtype = run[0].dtype;
-        let most = max_rows(gpu, dtype, self.cols);
-        let mut left: usize = run.iter().map(|t| t.matrix().0).sum();
-        let piece_rows = (PIECE_BYTES / dtype.row_bytes(self.cols).max(1)).max(1);
-        // Where reading stands: tensor and row within it.
-        let (mut tensor, mut row) = (0, 0);
-        while left > 0 {
-            let part = Part::new(gpu, dtype, self.rows, left.min(most), self.cols)?;
-            let mut filled = 0;
-            while filled < part.rows {
-                if row == run[tensor].matrix().0 {
-                    (tensor, row) = (tensor + 1, 0);
-                    continue;
-                }
-                let count = piece_rows.min(part.rows - filled).min(run[tensor].matrix().0 - row);
-                let bytes = weights.read_rows(run[tensor], row, count).await?;
-                part.write(gpu, filled, &bytes, self.cols);
-                progress(bytes.len() as u64);
-                (row, filled) = (row + count, filled + count);
-            }
-            left -= part.rows;
-            self.push(part);
-        }
-        Ok(())
     }
 }
 
 /// Rows that fit one binding and one dispatch of the matrix-vector kernel (two rows a workgroup).
-fn max_rows(gpu: &Gpu, dtype: DType, cols: usize) -> usize {
+pub(super) fn max_rows(gpu: &Gpu, dtype: DType, cols: usize) -> usize {
     let (w, s) = packed_words(dtype, cols);
     let limit = (gpu.facts().max_binding_bytes / 4) as usize;
     let rows = (limit / w.max(s).max(1)).clamp(1, 2 * 65_535);
@@ -167,7 +128,7 @@ fn max_rows(gpu: &Gpu, dtype: DType, cols: usize) -> usize {
 }
 
 impl Part {
-    fn new(gpu: &Gpu, dtype: DType, first_row: usize, rows: usize, cols: usize) -> Result<Self> {
+    pub(super) fn new(gpu: &Gpu, dtype: DType, first_row: usize, rows: usize, cols: usize) -> Result<Self> {
         let (w, s) = packed_words(dtype, cols);
         Ok(Self {
             dtype,

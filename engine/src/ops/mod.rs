@@ -3,6 +3,7 @@
 
 mod attention;
 mod attention_bidirectional;
+mod attention_bidirectional_coop;
 mod attention_coop;
 mod attention_decode;
 mod attention_merge;
@@ -10,6 +11,7 @@ mod copy;
 mod embed;
 mod gelu;
 mod layer_norm;
+mod loading;
 mod logits_chunk;
 mod logits_merge;
 mod matmul_coop;
@@ -32,17 +34,19 @@ mod top_k;
 
 pub use attention::{Heads, KvCache, Pages, attention};
 pub use attention_bidirectional::{Span, attention_bidirectional, attention_blocks};
+pub use attention_bidirectional_coop::{attention_bidirectional_coop, can_coop_bidirectional};
 pub use attention_coop::{Run, attention_coop, can_coop_attention, runs};
 pub use attention_decode::{attention_decode, pieces_bytes, splits};
 pub use attention_merge::attention_merge;
 pub use copy::copy;
 pub use embed::{Tokens, embed};
 pub use gelu::gelu;
-pub use layer_norm::layer_norm;
+pub use layer_norm::{layer_norm, layer_norm_tiles};
+pub use loading::Loading;
 pub use logits_chunk::logits_chunk;
 pub(crate) use logits_merge::partials_bytes;
 pub use logits_merge::{logits_merge, token_statistics};
-pub use matmul_coop::{can_coop, matmul_coop};
+pub use matmul_coop::{can_coop, matmul_coop, matmul_coop_tiles};
 pub use matmul_coop_few::matmul_coop_few;
 pub use matmul_int::{Int, matmul_int};
 pub use matmul_one::{One, matmul_one};
@@ -118,8 +122,11 @@ pub fn matmul_tiles(
     tokens: usize,
     add: bool,
 ) {
-    let launch = if tokens <= matmul_coop_few::FEW { matmul_coop_few } else { matmul_coop };
-    launch(gpu, recording, matrix, x, y, tokens, add);
+    if tokens <= matmul_coop_few::FEW {
+        matmul_coop_few(gpu, recording, matrix, x, y, tokens, add);
+    } else {
+        matmul_coop(gpu, recording, matrix, x, y, tokens, Epilogue { add, bias: None });
+    }
 }
 
 /// The checks that both matrix products share.

@@ -118,8 +118,10 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     }
     coop::tiles(gpu, seed).await?;
     coop::attention_coop(gpu, seed).await?;
+    coop::encoder(gpu, seed).await?;
     for dtype in FORMATS {
         coop::matmul_coop(gpu, dtype, seed).await?;
+        coop::matmul_coop_tiles(gpu, dtype, seed).await?;
     }
     integers::quantize(gpu, seed).await?;
     // One of the eight formats a seed: these kernels are long, and a software device compiles them for seconds.
@@ -152,6 +154,14 @@ pub async fn quick(gpu: &Gpu, formats: &[DType]) -> Result<()> {
     attention(gpu, 1).await?;
     attention_decode(gpu, 1).await?;
     token_statistics(gpu, 1).await
+}
+
+/// The same for an encoder that will run on cooperative matrices.
+pub(crate) async fn quick_encoder(gpu: &Gpu, formats: &[DType]) -> Result<()> {
+    for dtype in formats {
+        coop::matmul_coop_tiles(gpu, *dtype, 1).await?;
+    }
+    coop::encoder(gpu, 1).await
 }
 
 /// `embed`, `matmul_vec` and `matmul_tile` in one weight format.

@@ -26,6 +26,14 @@ pub trait ByteSource {
     fn size(&self) -> u64;
     /// Exactly `len` bytes from `offset`, or an error that says how far it got.
     fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>>;
+
+    /// The same into memory that is there already: a load reads gigabytes, and fresh memory costs about as much as the copy.
+    fn read_into<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            out.copy_from_slice(&self.read(offset, out.len()).await?);
+            Ok(())
+        })
+    }
 }
 
 impl ByteSource for std::rc::Rc<dyn ByteSource> {
@@ -39,6 +47,10 @@ impl ByteSource for std::rc::Rc<dyn ByteSource> {
 
     fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
         (**self).read(offset, len)
+    }
+
+    fn read_into<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
+        (**self).read_into(offset, out)
     }
 }
 

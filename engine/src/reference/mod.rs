@@ -3,6 +3,7 @@
 
 mod attention;
 mod attention_bidirectional;
+mod attention_bidirectional_coop;
 mod attention_coop;
 mod attention_decode;
 mod attention_merge;
@@ -30,6 +31,7 @@ mod weights8;
 
 pub use attention::attention;
 pub use attention_bidirectional::attention_bidirectional;
+pub use attention_bidirectional_coop::attention_bidirectional_coop;
 pub use attention_coop::attention_coop;
 pub use attention_decode::attention_decode;
 pub use attention_merge::{Piece, attention_merge};

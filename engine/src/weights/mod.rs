@@ -137,6 +137,20 @@ pub trait Weights {
     /// The stored bytes of `count` rows of `tensor` from row `first`.
     fn read_rows<'a>(&'a self, tensor: &'a TensorInfo, first: usize, count: usize) -> LocalFuture<'a, Result<Vec<u8>>>;
 
+    /// The same rows in place of what `out` held, in its memory where that is enough.
+    fn read_rows_into<'a>(
+        &'a self,
+        tensor: &'a TensorInfo,
+        first: usize,
+        count: usize,
+        out: &'a mut Vec<u8>,
+    ) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            *out = self.read_rows(tensor, first, count).await?;
+            Ok(())
+        })
+    }
+
     /// A tensor by name.
     fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors().iter().find(|t| t.name == name)

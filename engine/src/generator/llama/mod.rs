@@ -17,7 +17,7 @@ use std::{
 };
 
 pub use config::LlamaConfig;
-pub use model::LoadProgress;
+pub use model::{LoadProgress, Loaded};
 
 use super::{
     Generator, SeqId, StepOutput,
@@ -84,12 +84,12 @@ pub struct Llama {
 struct Scratch {
     rows: usize,
     x: Tensor,        // (rows, hidden): the residual stream
-    normed: Tensor,   // (rows, hidden)
+    normed: Tensor,   // (rows, or few where there are tiles; hidden)
     qkv: Tensor,      // (rows, qkv)
     q: Tensor,        // (rows, q)
     attended: Tensor, // (rows, q)
     gate_up: Tensor,  // (rows, 2 · feed_forward)
-    gated: Tensor,    // (rows, feed_forward)
+    gated: Tensor,    // (rows, or few where there are tiles; feed_forward)
     // What products of block formats take, (rows ≤ MAX_VEC_TOKENS, …).
     x_int: Integers,        // hidden
     attended_int: Integers, // q
@@ -182,6 +182,16 @@ impl Llama {
         &self.config
     }
 
+    /// What was read of the model, and in how long.
+    pub fn loaded(&self) -> Loaded {
+        self.model.loaded
+    }
+
+    /// Bytes of the KV cache.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.iter().map(|(keys, values)| keys.bytes() + values.bytes()).sum()
+    }
+
     /// Free places in the KV cache, in tokens.
     pub fn free_tokens(&self) -> usize {
         self.table.free_pages() * PAGE
@@ -206,16 +216,18 @@ impl Scratch {
         let max_pages = context_length.div_ceil(PAGE);
         let out_rows = rows.min(OUT_ROWS);
         let few = rows.min(MAX_VEC_TOKENS);
+        // Where products of many rows take tiles, only those of few rows take these.
+        let plain_rows = if coop { few.max(out_rows) } else { rows };
         let pieces = ops::pieces_bytes(config.heads, few, ops::splits(context_length));
         Ok(Self {
             rows,
             x: gpu.tensor("x", rows, config.hidden)?,
-            normed: gpu.tensor("normed", rows, config.hidden)?,
+            normed: gpu.tensor("normed", plain_rows, config.hidden)?,
             qkv: gpu.tensor("qkv", rows, config.qkv())?,
             q: gpu.tensor("q", rows, config.q())?,
             attended: gpu.tensor("attended", rows, config.q())?,
             gate_up: gpu.tensor("gate_up", rows, 2 * config.feed_forward)?,
-            gated: gpu.tensor("gated", rows, config.feed_forward)?,
+            gated: gpu.tensor("gated", plain_rows, config.feed_forward)?,
             x_int: Integers::new(gpu, "x", few, config.hidden)?,
             attended_int: Integers::new(gpu, "attended", few, config.q())?,
             gated_int: Integers::new(gpu, "gated", few, config.feed_forward)?,

@@ -4,7 +4,8 @@ use super::LlamaConfig;
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu},
-    ops::{self, Matrix, Rope},
+    ops::{self, Loading, Matrix, Rope},
+    platform::now_ms,
     weights::{Weights, read_values},
 };
 
@@ -17,6 +18,17 @@ pub struct LoadProgress {
     pub total: u64,
 }
 
+/// What was loaded, and in how long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Loaded {
+    /// Bytes of the tensors in the file.
+    pub file_bytes: u64,
+    /// Bytes of the same weights on the GPU.
+    pub gpu_bytes: u64,
+    /// From the first buffer made to the last byte on the GPU.
+    pub secs: f64,
+}
+
 /// Weights in the order of use.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -25,6 +37,7 @@ pub(super) struct Model {
     pub(super) norm: Buffer,         // (hidden)
     pub(super) head: Option<Matrix>, // (vocabulary, hidden); none where the embedding serves
     pub(super) rope: Rope,
+    pub(super) loaded: Loaded,
 }
 
 #[derive(Debug)]
@@ -48,38 +61,34 @@ impl Model {
     ) -> Result<Self> {
         check_shapes(weights, config)?;
         let total = weights.tensors().iter().map(|t| t.matrix().0 as u64 * t.row_bytes() as u64).sum();
-        let mut bytes = 0;
-        let mut unflushed = 0;
-        let mut progress = |more: u64| {
-            bytes += more;
-            on_progress(LoadProgress { bytes, total });
-        };
+        let (start, before) = (now_ms(), gpu.allocated_bytes());
+        let mut loading = Loading::new(gpu, weights);
+        let embedding = loading.matrix(&["token_embd.weight".into()])?;
         let mut layers = Vec::new();
-        let embedding = Matrix::load(gpu, weights, &["token_embd.weight".into()], &mut progress).await?;
         for i in 0..config.layers {
             let name = |part: &str| format!("blk.{i}.{part}.weight");
-            let layer = Layer {
-                attention_norm: vector(gpu, weights, &name("attn_norm")).await?,
-                qkv: Matrix::load(gpu, weights, &[name("attn_q"), name("attn_k"), name("attn_v")], &mut progress)
-                    .await?,
-                output: Matrix::load(gpu, weights, &[name("attn_output")], &mut progress).await?,
-                ffn_norm: vector(gpu, weights, &name("ffn_norm")).await?,
-                gate_up: Matrix::load(gpu, weights, &[name("ffn_gate"), name("ffn_up")], &mut progress).await?,
-                down: Matrix::load(gpu, weights, &[name("ffn_down")], &mut progress).await?,
-            };
-            unflushed += layer.qkv.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes();
-            layers.push(layer);
-            // Written bytes wait in staging memory until a submit; this bounds it.
-            if unflushed > 64 << 20 {
-                gpu.flush().await?;
-                unflushed = 0;
-            }
+            layers.push(Layer {
+                attention_norm: loading.vector(&name("attn_norm"))?,
+                qkv: loading.matrix(&[name("attn_q"), name("attn_k"), name("attn_v")])?,
+                output: loading.matrix(&[name("attn_output")])?,
+                ffn_norm: loading.vector(&name("ffn_norm"))?,
+                gate_up: loading.matrix(&[name("ffn_gate"), name("ffn_up")])?,
+                down: loading.matrix(&[name("ffn_down")])?,
+            });
         }
-        let norm = vector(gpu, weights, "output_norm.weight").await?;
+        let norm = loading.vector("output_norm.weight")?;
         let head = match weights.tensor("output.weight") {
-            Some(_) => Some(Matrix::load(gpu, weights, &["output.weight".into()], &mut progress).await?),
+            Some(_) => Some(loading.matrix(&["output.weight".into()])?),
             None => None,
         };
+        let gpu_bytes = gpu.allocated_bytes() - before;
+        let mut file_bytes = 0;
+        let mut progress = |more: u64| {
+            file_bytes += more;
+            on_progress(LoadProgress { bytes: file_bytes, total });
+        };
+        loading.run(&mut progress).await?;
+        let loaded = Loaded { file_bytes, gpu_bytes, secs: (now_ms() - start) / 1e3 };
         let factors = match weights.tensor("rope_freqs.weight") {
             Some(tensor) => Some(read_values(weights, tensor, 0, 1).await?),
             None => None,
@@ -93,7 +102,7 @@ impl Model {
         let rope =
             Rope { angles: gpu.upload_words("angles", &words)?, dims: config.rope_dims, half_order: config.half_order };
         gpu.flush().await?;
-        Ok(Self { embedding, layers, norm, head, rope })
+        Ok(Self { embedding, layers, norm, head, rope, loaded })
     }
 
     /// Whether the products of all layers can go to cooperative matrices.
@@ -106,12 +115,6 @@ impl Model {
     pub(super) fn head(&self) -> &Matrix {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
-}
-
-async fn vector(gpu: &Gpu, weights: &dyn Weights, name: &str) -> Result<Buffer> {
-    let tensor = weights.tensor(name).expect("checked before loading");
-    let values = read_values(weights, tensor, 0, 1).await?;
-    Ok(gpu.upload(name, &values, values.len())?.buffer)
 }
 
 /// Every tensor is there with the shape that the hyperparameters say, and none that this engine would ignore.

@@ -4,7 +4,7 @@ use super::{Random, compare};
 use crate::{
     Result,
     gpu::{Gpu, Recording},
-    ops::{self, Heads, KvCache, Matrix, Norm, Pages, RowInfo, Shape, Tiles},
+    ops::{self, Epilogue, Heads, KvCache, Matrix, Norm, Pages, RowInfo, Shape, Span, Tiles},
     reference,
     weights::DType,
 };
@@ -73,6 +73,96 @@ pub async fn matmul_coop(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
         twin(&values, &x, cols, &mut expected);
         let case = format!("{case}, residual");
         compare(kernel, &case, &gpu.download(&sum, count).await?, &expected, 2e-3)?;
+    }
+    Ok(())
+}
+
+/// `matmul_coop` with what an encoder adds: a bias, and f16 in tiles with and without GELU.
+pub async fn matmul_coop_tiles(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
+    if !gpu.facts().cooperative {
+        return Ok(());
+    }
+    let mut random = Random::new(seed ^ 0xb1a5);
+    let cols = dtype.block_len().max(64) * random.pick(1..=4);
+    let (rows, count) = (16 * random.pick(1..=20), random.pick(1..=300));
+    let case = format!("seed {seed}, {dtype:?} {rows}×{cols}, {count} tokens, bias");
+    let bytes = random.rows(dtype, rows, cols);
+    let values = reference::unpack_rows(dtype, &ops::pack_rows(dtype, &bytes, cols), rows, cols);
+    let matrix = Matrix::from_bytes(gpu, dtype, &bytes, cols)?;
+    let room = count.next_multiple_of(128);
+    let (x, bias) = (random.values(count * cols), random.values(rows));
+    let (x_gpu, bias_gpu) = (gpu.upload("x", &x, cols)?, gpu.upload("bias", &bias, rows)?.buffer);
+    let (x_tiles, y) = (Tiles::new(gpu, "x", room, cols)?, gpu.tensor("y", room, rows)?);
+    let (plain, curved) = (Tiles::new(gpu, "z", room, rows)?, Tiles::new(gpu, "z", room, rows)?);
+    let mut recording = Recording::new();
+    let r = &mut recording;
+    ops::tiles(gpu, r, &x_gpu, Shape::Plain, &x_tiles, count);
+    ops::matmul_coop(gpu, r, &matrix, &x_tiles, &y, count, Epilogue { add: false, bias: Some(&bias_gpu) });
+    ops::matmul_coop_tiles(gpu, r, &matrix, &x_tiles, &plain, count, &bias_gpu, false);
+    ops::matmul_coop_tiles(gpu, r, &matrix, &x_tiles, &curved, count, &bias_gpu, true);
+    recording.submit(gpu);
+    let mut expected: Vec<f32> = bias.iter().copied().cycle().take(count * rows).collect();
+    reference::matmul_coop(&values, &x, cols, &mut expected);
+    compare("matmul_coop", &case, &gpu.download(&y, count).await?, &expected, 2e-3)?;
+    for (z, expected) in [(plain, expected.clone()), (curved, reference::gelu(&expected))] {
+        let case = format!("{case}, in tiles");
+        compare("matmul_coop", &case, &values_of(gpu, &z, count).await?, &expected, 3e-3)?;
+    }
+    Ok(())
+}
+
+/// The first rows of tiles in row-major order.
+async fn values_of(gpu: &Gpu, tiles: &Tiles, rows: usize) -> Result<Vec<f32>> {
+    let words = gpu.download_words(&tiles.buffer, tiles.rows * tiles.cols / 2).await?;
+    let halves: &[half::f16] = bytemuck::cast_slice(&words);
+    let at = |row: usize, col: usize| (row / 16 * (tiles.cols / 16) + col / 16) * 256 + row % 16 * 16 + col % 16;
+    Ok((0..rows).flat_map(|row| (0..tiles.cols).map(move |col| halves[at(row, col)].to_f32())).collect())
+}
+
+/// `layer_norm` into tiles and `attention_bidirectional_coop` over sequences that begin at whole tiles.
+pub async fn encoder(gpu: &Gpu, seed: u64) -> Result<()> {
+    if !gpu.facts().cooperative {
+        return Ok(());
+    }
+    let mut random = Random::new(seed ^ 0xe4c);
+    let (rows, cols) = (random.pick(1..=40), 16 * random.pick(1..=50));
+    let (x, weight, bias) = (random.values(rows * cols), random.values(cols), random.values(cols));
+    let x_gpu = gpu.upload("x", &x, cols)?;
+    let (weight_gpu, bias_gpu) = (gpu.upload("weight", &weight, cols)?, gpu.upload("bias", &bias, cols)?);
+    let norm = (&weight_gpu.buffer, &bias_gpu.buffer, 1e-12);
+    let (y, z) = (gpu.tensor("y", rows, cols)?, Tiles::new(gpu, "z", rows, cols)?);
+    let shape = (random.pick(1..=3), *[32, 64, 128].get(random.pick(0..=2)).expect("three sizes"));
+    let hidden = shape.0 * shape.1;
+    let mut spans: Vec<Span> = Vec::new();
+    let mut end = 0;
+    for _ in 0..random.pick(1..=4) {
+        let count = random.pick(1..=150) as u32;
+        spans.push((end, count));
+        end = (end + count).next_multiple_of(16);
+    }
+    let tokens = end as usize;
+    let qkv: Vec<f32> = random.values(tokens * 3 * hidden).iter().map(|v| v * 4.0).collect();
+    let qkv_gpu = gpu.upload("qkv", &qkv, 3 * hidden)?;
+    let (qkv_tiles, attended) = (Tiles::new(gpu, "qkv", tokens, 3 * hidden)?, Tiles::new(gpu, "y", tokens, hidden)?);
+    let blocks = ops::attention_blocks(&spans);
+    let blocks_gpu = gpu.upload_words("blocks", &blocks)?;
+    let mut recording = Recording::new();
+    let r = &mut recording;
+    ops::layer_norm_tiles(gpu, r, &x_gpu, None, norm, &y, &z, rows);
+    ops::tiles(gpu, r, &qkv_gpu, Shape::Plain, &qkv_tiles, tokens);
+    let blocks = (&blocks_gpu, blocks.len() / 4);
+    ops::attention_bidirectional_coop(gpu, r, shape, blocks, &qkv_tiles, &attended);
+    recording.submit(gpu);
+    let case = format!("seed {seed}, {rows}×{cols}");
+    let expected = reference::layer_norm(&x, None, &weight, &bias, 1e-12);
+    compare("layer_norm", &case, &gpu.download(&y, rows).await?, &expected, 2e-5)?;
+    compare("layer_norm", &format!("{case}, in tiles"), &values_of(gpu, &z, rows).await?, &expected, 1e-3)?;
+    let case = format!("seed {seed}, heads {shape:?}, {spans:?}");
+    let found = values_of(gpu, &attended, tokens).await?;
+    let expected = reference::attention_bidirectional_coop(shape, &spans, &qkv);
+    for (first, count) in spans {
+        let part = first as usize * hidden..(first + count) as usize * hidden;
+        compare("attention_bidirectional_coop", &case, &found[part.clone()], &expected[part], 4e-3)?;
     }
     Ok(())
 }

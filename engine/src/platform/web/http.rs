@@ -4,7 +4,10 @@
 //! asked for; anything else is an error that says so, because a wrong range read as weights would only show as gibberish.
 //! Dropping a future or a [`Body`] aborts its request.
 
-use std::time::Duration;
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use futures_util::future::{Either, select};
 use js_sys::{Reflect, Uint8Array};
@@ -12,7 +15,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, Response};
 
-use super::{fetch, sleep, thrown};
+use super::{fetch, now_ms, sleep, thrown};
 use crate::{
     Error, Result,
     platform::{Answered, Body, ByteSource, LocalFuture, Refusal, Transport, short_read},
@@ -23,11 +26,28 @@ const BACK_OFF_MS: [u64; 3] = [250, 1000, 3000];
 /// A connection that stays silent this long counts as broken.
 const STALL: Duration = Duration::from_secs(30);
 
+/// A large read that follows another opens a request to the file's end, and those that follow take from it: a request costs
+/// milliseconds, and one long answer comes twice as fast as its ranges. Smaller reads are somebody's picking.
+const LARGE: usize = 256 << 10;
+/// Bytes between two reads that are thrown away rather than asked around: tensors begin at multiples of some alignment.
+const GAP: u64 = 64 << 10;
+
 /// A file behind a URL, read in ranges.
-#[derive(Debug, Clone)]
 pub struct HttpSource {
     url: String,
     size: u64,
+    /// The first byte after the last read.
+    end: Cell<u64>,
+    /// The request that reads in order share.
+    stream: RefCell<Option<Stream>>,
+}
+
+/// An answer that is read piece by piece.
+struct Stream {
+    body: HttpBody,
+    position: u64,
+    /// What came with the last piece and is not taken yet.
+    rest: Option<Uint8Array>,
 }
 
 impl HttpSource {
@@ -47,27 +67,59 @@ impl HttpSource {
             Ok(total)
         })
         .await?;
-        Ok(Self { url, size })
+        Ok(Self::with_size(url, size))
     }
 
     /// A file whose size is known, from a manifest for example.
     pub fn with_size(url: impl Into<String>, size: u64) -> Self {
-        Self { url: url.into(), size }
+        Self { url: url.into(), size, end: Cell::new(u64::MAX), stream: RefCell::default() }
     }
 
-    async fn read_range(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.size) {
-            return Err(short_read(&self.url, offset, len, self.size));
-        }
-        if len == 0 {
-            return Ok(Vec::new());
-        }
-        retry(|| self.try_range(offset, len)).await
+    fn check(&self, offset: u64, len: usize) -> Result<()> {
+        let is_inside = offset.checked_add(len as u64).is_some_and(|end| end <= self.size);
+        if is_inside { Ok(()) } else { Err(short_read(&self.url, offset, len, self.size)) }
     }
 
-    async fn try_range(&self, offset: u64, len: usize) -> Answered<Vec<u8>> {
-        let whole = offset == 0 && len as u64 == self.size;
-        let mut body = HttpBody::request(&self.url, Some((offset, Some(len as u64)))).await?;
+    async fn fill(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        retry(async || self.try_range(offset, out).await).await
+    }
+
+    async fn try_range(&self, offset: u64, bytes: &mut [u8]) -> Answered<()> {
+        let end = offset + bytes.len() as u64;
+        let goes_on = |from: u64| (from..=from.saturating_add(GAP)).contains(&offset);
+        // Out of its place while it is read: what fails is not gone on with.
+        let ongoing = self.stream.take().filter(|stream| goes_on(stream.position));
+        let follows = bytes.len() >= LARGE && goes_on(self.end.get());
+        let is_bounded = ongoing.is_none() && !follows;
+        let mut stream = match ongoing {
+            Some(stream) => stream,
+            None => self.request(offset, is_bounded.then_some(bytes.len() as u64)).await?,
+        };
+        stream.skip_to(offset).await?;
+        let filled = stream.fill(bytes).await?;
+        if filled < bytes.len() {
+            let problem = format!("the connection ended after {filled} of {} bytes at {offset}", bytes.len());
+            return Err(Refusal::new(&self.url, true, problem));
+        }
+        if is_bounded {
+            if stream.rest.is_some() || stream.body.chunk().await?.is_some() {
+                let problem = format!("more than the {} bytes asked for at {offset}", bytes.len());
+                return Err(Refusal::new(&self.url, false, problem));
+            }
+        } else if end < self.size {
+            *self.stream.borrow_mut() = Some(stream);
+        }
+        self.end.set(end);
+        Ok(())
+    }
+
+    /// Asks for bytes from `offset`, `len` of them or all to the end.
+    async fn request(&self, offset: u64, len: Option<u64>) -> Answered<Stream> {
+        let whole = offset == 0 && len.is_none_or(|len| len == self.size);
+        let body = HttpBody::request(&self.url, Some((offset, len))).await?;
         if body.status != 206 && !whole {
             return Err(ranges_ignored(&self.url, body.status));
         }
@@ -75,24 +127,52 @@ impl HttpSource {
             let problem = format!("bytes from {offset} asked for, bytes from {} answered", body.start);
             return Err(Refusal::new(&self.url, false, problem));
         }
-        let mut bytes = vec![0; len];
+        Ok(Stream { body, position: offset, rest: None })
+    }
+}
+
+impl Stream {
+    /// At most `most` bytes of what comes next; none at the end.
+    async fn next(&mut self, most: usize) -> Answered<Option<Uint8Array>> {
+        let piece = match self.rest.take() {
+            Some(piece) => piece,
+            None => match self.body.chunk().await? {
+                Some(piece) => piece,
+                None => return Ok(None),
+            },
+        };
+        let (n, most) = (piece.length(), u32::try_from(most).unwrap_or(u32::MAX));
+        self.rest = (n > most).then(|| piece.subarray(most, n));
+        self.position += u64::from(n.min(most));
+        Ok(Some(if n > most { piece.subarray(0, most) } else { piece }))
+    }
+
+    async fn skip_to(&mut self, offset: u64) -> Answered<()> {
+        while self.position < offset {
+            let gap = (offset - self.position) as usize;
+            if self.next(gap).await?.is_none() {
+                return Err(Refusal::new(&self.body.url, true, format!("the connection ended at {}", self.position)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills as much as comes.
+    async fn fill(&mut self, bytes: &mut [u8]) -> Answered<usize> {
         let mut filled = 0;
-        while let Some(chunk) = body.chunk().await? {
-            let n = chunk.length() as usize;
-            let Some(room) = bytes.get_mut(filled..filled + n) else {
-                return Err(Refusal::new(&self.url, false, format!("more than the {len} bytes asked for at {offset}")));
-            };
-            chunk.copy_to(room);
+        while filled < bytes.len() {
+            let Some(piece) = self.next(bytes.len() - filled).await? else { break };
+            let n = piece.length() as usize;
+            piece.copy_to(&mut bytes[filled..filled + n]);
             filled += n;
         }
-        if filled < len {
-            return Err(Refusal::new(
-                &self.url,
-                true,
-                format!("the connection ended after {filled} of {len} bytes at {offset}"),
-            ));
-        }
-        Ok(bytes)
+        Ok(filled)
+    }
+}
+
+impl std::fmt::Debug for HttpSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HttpSource({}, {} bytes)", self.url, self.size)
     }
 }
 
@@ -106,7 +186,20 @@ impl ByteSource for HttpSource {
     }
 
     fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
-        Box::pin(self.read_range(offset, len))
+        Box::pin(async move {
+            // Before the allocation: a lying header must not make us reserve gigabytes.
+            self.check(offset, len)?;
+            let mut bytes = vec![0; len];
+            self.fill(offset, &mut bytes).await?;
+            Ok(bytes)
+        })
+    }
+
+    fn read_into<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.check(offset, out.len())?;
+            self.fill(offset, out).await
+        })
     }
 }
 
@@ -157,6 +250,8 @@ struct HttpBody {
     total: Option<u64>,
     reader: Option<ReadableStreamDefaultReader>,
     request: AbortController,
+    /// Ends some [`STALL`] after it was set: one timer serves many pieces, of which thousands come a second.
+    stall: LocalFuture<'static, ()>,
 }
 
 impl HttpBody {
@@ -176,8 +271,15 @@ impl HttpBody {
             request.headers().set("Range", &format!("bytes={from}-{last}")).map_err(unusable)?;
         }
         // From here on dropping `body`, on any path, aborts the request.
-        let mut body =
-            Self { url: url.to_owned(), status: 0, start: 0, total: None, reader: None, request: controller };
+        let mut body = Self {
+            url: url.to_owned(),
+            status: 0,
+            start: 0,
+            total: None,
+            reader: None,
+            request: controller,
+            stall: Box::pin(sleep(STALL)),
+        };
         let response = body.wait(JsFuture::from(fetch(&request))).await?;
         let response: Response = response.unchecked_into();
         body.status = response.status();
@@ -203,7 +305,8 @@ impl HttpBody {
     /// The next bytes, still on the JavaScript side.
     async fn chunk(&mut self) -> Answered<Option<Uint8Array>> {
         let Some(reader) = &self.reader else { return Ok(None) };
-        let result = self.wait(JsFuture::from(reader.read())).await?;
+        let promise = JsFuture::from(reader.read());
+        let result = self.wait(promise).await?;
         let field = |name: &str| Reflect::get(&result, &name.into()).unwrap_or(JsValue::UNDEFINED);
         if field("done").is_truthy() {
             self.reader = None;
@@ -213,11 +316,22 @@ impl HttpBody {
     }
 
     /// Waits for the network, but not for ever.
-    async fn wait(&self, promise: JsFuture) -> Answered<JsValue> {
-        match select(promise, Box::pin(sleep(STALL))).await {
-            Either::Left((Ok(value), _)) => Ok(value),
-            Either::Left((Err(e), _)) => Err(Refusal::new(&self.url, true, thrown(&e))),
-            Either::Right(_) => Err(Refusal::new(&self.url, true, format!("no answer for {} s", STALL.as_secs()))),
+    async fn wait(&mut self, mut promise: JsFuture) -> Answered<JsValue> {
+        let start = now_ms();
+        loop {
+            match select(promise, &mut self.stall).await {
+                Either::Left((Ok(value), _)) => return Ok(value),
+                Either::Left((Err(e), _)) => return Err(Refusal::new(&self.url, true, thrown(&e))),
+                Either::Right(((), rest)) => {
+                    let silent = Duration::from_secs_f64((now_ms() - start).max(0.0) / 1e3);
+                    if silent >= STALL {
+                        let problem = format!("no answer for {} s", STALL.as_secs());
+                        return Err(Refusal::new(&self.url, true, problem));
+                    }
+                    // The timer was set for an earlier piece.
+                    (promise, self.stall) = (rest, Box::pin(sleep(STALL - silent)));
+                }
+            }
         }
     }
 }
@@ -243,7 +357,7 @@ impl Body for HttpBody {
 }
 
 /// Tries again after transient failures.
-async fn retry<T, F: Future<Output = Answered<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+async fn retry<T>(mut attempt: impl AsyncFnMut() -> Answered<T>) -> Result<T> {
     for ms in BACK_OFF_MS {
         match attempt().await {
             Err(refusal) if refusal.transient => sleep(Duration::from_millis(ms)).await,

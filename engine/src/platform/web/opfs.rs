@@ -165,11 +165,13 @@ impl OpfsSource {
         Ok(Self { path, access, size })
     }
 
-    fn read_range(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
-        if offset.checked_add(len as u64).is_none_or(|end| end > self.size) {
-            return Err(short_read(&self.path, offset, len, self.size));
-        }
-        let mut bytes = vec![0; len];
+    fn check(&self, offset: u64, len: usize) -> Result<()> {
+        let is_inside = offset.checked_add(len as u64).is_some_and(|end| end <= self.size);
+        if is_inside { Ok(()) } else { Err(short_read(&self.path, offset, len, self.size)) }
+    }
+
+    fn fill(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let len = bytes.len();
         let mut filled = 0;
         while filled < len {
             let rest = &mut bytes[filled..];
@@ -180,7 +182,7 @@ impl OpfsSource {
             }
             filled += n;
         }
-        Ok(bytes)
+        Ok(())
     }
 }
 
@@ -200,7 +202,18 @@ impl ByteSource for OpfsSource {
     }
 
     fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
-        Box::pin(std::future::ready(self.read_range(offset, len)))
+        // The length is checked before the allocation: a lying header must not make us reserve gigabytes.
+        let result = self.check(offset, len).and_then(|()| {
+            let mut bytes = vec![0; len];
+            self.fill(offset, &mut bytes)?;
+            Ok(bytes)
+        });
+        Box::pin(std::future::ready(result))
+    }
+
+    fn read_into<'a>(&'a self, offset: u64, out: &'a mut [u8]) -> LocalFuture<'a, Result<()>> {
+        let result = self.check(offset, out.len()).and_then(|()| self.fill(offset, out));
+        Box::pin(std::future::ready(result))
     }
 }
 

@@ -98,6 +98,23 @@ impl Gguf {
     }
 }
 
+impl Gguf {
+    /// Where `count` rows of `tensor` are from row `first` on: file, first byte, bytes.
+    fn place_of(&self, tensor: &TensorInfo, first: usize, count: usize) -> Result<(&dyn ByteSource, u64, usize)> {
+        let index = self.by_name.get(&tensor.name).copied();
+        let index = index.ok_or_else(|| Error::input(&self.name, &tensor.name, "no such tensor"))?;
+        let (info, place) = (&self.tensors[index], &self.places[index]);
+        let rows = info.matrix().0;
+        let row_bytes = info.row_bytes();
+        let len = first.checked_add(count).filter(|&end| end <= rows).and_then(|_| row_bytes.checked_mul(count));
+        let len = len.ok_or_else(|| {
+            let problem = format!("{count} rows from row {first} asked for, but it has {rows}");
+            Error::input(&self.name, &tensor.name, problem)
+        })?;
+        Ok((self.files[place.file].as_ref(), place.offset + first as u64 * row_bytes as u64, len))
+    }
+}
+
 impl Weights for Gguf {
     fn name(&self) -> &str {
         &self.name
@@ -117,17 +134,23 @@ impl Weights for Gguf {
 
     fn read_rows<'a>(&'a self, tensor: &'a TensorInfo, first: usize, count: usize) -> LocalFuture<'a, Result<Vec<u8>>> {
         Box::pin(async move {
-            let index = self.by_name.get(&tensor.name).copied();
-            let index = index.ok_or_else(|| Error::input(&self.name, &tensor.name, "no such tensor"))?;
-            let (info, place) = (&self.tensors[index], &self.places[index]);
-            let rows = info.matrix().0;
-            let row_bytes = info.row_bytes();
-            let len = first.checked_add(count).filter(|&end| end <= rows).and_then(|_| row_bytes.checked_mul(count));
-            let len = len.ok_or_else(|| {
-                let problem = format!("{count} rows from row {first} asked for, but it has {rows}");
-                Error::input(&self.name, &tensor.name, problem)
-            })?;
-            self.files[place.file].read(place.offset + first as u64 * row_bytes as u64, len).await
+            let (file, offset, len) = self.place_of(tensor, first, count)?;
+            file.read(offset, len).await
+        })
+    }
+
+    fn read_rows_into<'a>(
+        &'a self,
+        tensor: &'a TensorInfo,
+        first: usize,
+        count: usize,
+        out: &'a mut Vec<u8>,
+    ) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (file, offset, len) = self.place_of(tensor, first, count)?;
+            // The header's sizes were checked against the file's.
+            out.resize(len, 0);
+            file.read_into(offset, out).await
         })
     }
 }
