@@ -2,19 +2,20 @@
 
 use super::{
     journal::Journal,
-    metrics,
-    prompts,
+    metrics, prompts,
     record::{Method, Outcome, Record, Written},
     recording::Recorder,
     rows::{Row, Rows, Schema},
-    task::Task,
+    task::{Form, Task},
 };
 use crate::{
     Error, Result,
     engine::Engine,
     platform::block_on,
-    retriever::{Hit, Passage},
-    self_rag::{Mode, Passages, Question, Stop, long::released_text},
+    retriever::Passage,
+    self_rag::{
+        Answer, LongAnswer, LongConfig, Mode, Passages, Question, Stop, long::released_text, plain::Completion,
+    },
 };
 
 /// What is to be done.
@@ -30,6 +31,8 @@ pub struct Plan<'a> {
     pub batch: usize,
     /// This shard and how many there are.
     pub shard: (usize, usize),
+    /// Whether the retriever is asked also where a row has passages.
+    pub search: bool,
 }
 
 impl Plan<'_> {
@@ -114,8 +117,8 @@ pub fn instruction(plan: &Plan<'_>, row: &Row) -> String {
 /// A row as the engine takes it.
 pub fn question(plan: &Plan<'_>, row: &Row) -> Question {
     let passages = match &row.passages {
-        Some(passages) => Passages::Given(passages.clone()),
-        None => Passages::Retrieved,
+        Some(passages) if !plan.search => Passages::Given(passages.clone()),
+        _ => Passages::Retrieved,
     };
     Question { text: instruction(plan, row), query: Some(row.question.clone()), passages }
 }
@@ -141,55 +144,68 @@ fn answer(engine: &mut Engine, plan: &Plan<'_>, rows: &[&Row], stop: &Stop) -> R
 fn answer_batch(engine: &mut Engine, plan: &Plan<'_>, rows: &[&Row], stop: &Stop) -> Result<Vec<Outcome>> {
     let questions: Vec<Question> = rows.iter().map(|row| question(plan, row)).collect();
     let silent = &mut |_, _| {};
-    let (written, outputs): (Vec<Written>, Vec<Option<(String, Vec<Passage>)>>) = match plan.method {
+    let zip = |answers: Vec<Answered>| {
+        rows.iter().zip(answers).map(|(row, answered)| answered.outcome(plan, row)).collect::<Vec<Outcome>>()
+    };
+    Ok(zip(match plan.method {
         Method::Short(config) => {
             let answers = block_on(engine.ask_batch(&questions, config, stop, silent))?;
-            answers.into_iter().map(|answer| (Written::Short(answer), None)).unzip()
+            answers.into_iter().map(Answered::short).collect()
         }
         Method::Long(config) => {
             let answers = block_on(engine.ask_long_batch(&questions, config, stop, silent))?;
-            let cited = |hits: Vec<Hit>| hits.into_iter().map(|hit| hit.passage).collect();
-            let output = |answer: &crate::self_rag::LongAnswer| {
-                let (text, hits) = released_text(config, answer);
-                Some((text, cited(hits)))
-            };
-            answers.into_iter().map(|answer| (Written::Long(Box::new(answer.clone())), output(&answer))).unzip()
+            answers.into_iter().map(|answer| Answered::long(config, answer)).collect()
         }
         Method::Baseline(prompt, config) => {
             let passages = baseline_passages(engine, plan, rows)?;
-            let prompts: Vec<String> =
-                questions.iter().zip(&passages).map(|(question, own)| prompt.fill(&question.text, own)).collect();
-            let answers = block_on(engine.complete_batch(&prompts, config, stop))?;
-            let plain = |answer: crate::self_rag::plain::Completion| Written::Plain {
-                text: answer.text,
-                tokens: answer.tokens,
-                truncated: answer.truncated,
-            };
-            let long = plan.task.form() == super::task::Form::Long;
-            let output = |own: Vec<Passage>| long.then_some((String::new(), own));
-            answers.into_iter().map(plain).zip(passages.into_iter().map(output)).unzip()
+            let filled = questions.iter().zip(&passages).map(|(question, own)| prompt.fill(&question.text, own));
+            let answers = block_on(engine.complete_batch(&filled.collect::<Vec<String>>(), config, stop))?;
+            answers.into_iter().zip(passages).map(|(answer, own)| Answered::plain(plan.task, answer, own)).collect()
         }
-    };
-    let outcome = |((row, written), output): ((&&Row, Written), Option<(String, Vec<Passage>)>)| {
-        let (prediction, retrieved) = match &written {
-            Written::Short(answer) => (answer.text.clone(), answer.retrieved),
-            Written::Long(answer) => (answer.text.clone(), answer.retrieved),
-            Written::Plain { text, .. } => {
-                (prompts::clean(plan.task, text), matches!(plan.method, Method::Baseline(prompt, _) if prompt.retrieves()))
-            }
-        };
-        let is_plain = matches!(written, Written::Plain { .. });
-        let (output, cited) = match output {
-            // A baseline writes its own citations.
-            Some((_, cited)) if is_plain => (Some(prediction.clone()), cited),
-            Some((output, cited)) => (Some(output), cited),
-            None => (None, Vec::new()),
-        };
-        let text = output.as_deref().unwrap_or(&prediction);
-        let metrics = metrics::of(plan.task, row, &prediction, text, cited.len());
-        Outcome::Answered { metrics, output, cited, retrieved, written, prediction }
-    };
-    Ok(rows.iter().zip(written).zip(outputs).map(outcome).collect())
+    }))
+}
+
+/// What the methods' answers have in common.
+struct Answered {
+    prediction: String,
+    /// ALCE's text and what it cites, for long tasks.
+    output: Option<(String, Vec<Passage>)>,
+    retrieved: bool,
+    written: Written,
+}
+
+impl Answered {
+    fn short(answer: Answer) -> Self {
+        let (prediction, retrieved) = (answer.text.clone(), answer.retrieved);
+        Self { prediction, output: None, retrieved, written: Written::Short(answer) }
+    }
+
+    fn long(config: &LongConfig, answer: LongAnswer) -> Self {
+        let (text, hits) = released_text(config, &answer);
+        let output = Some((text, hits.into_iter().map(|hit| hit.passage).collect()));
+        let (prediction, retrieved) = (answer.text.clone(), answer.retrieved);
+        Self { prediction, output, retrieved, written: Written::Long(Box::new(answer)) }
+    }
+
+    /// A baseline writes its own citations.
+    fn plain(task: Task, answer: Completion, passages: Vec<Passage>) -> Self {
+        let prediction = prompts::clean(task, &answer.text);
+        let retrieved = !passages.is_empty();
+        let output = (task.form() == Form::Long).then(|| (prediction.clone(), passages));
+        let written = Written::Plain { text: answer.text, tokens: answer.tokens, truncated: answer.truncated };
+        Self { prediction, output, retrieved, written }
+    }
+
+    fn outcome(self, plan: &Plan<'_>, row: &Row) -> Outcome {
+        let Self { mut prediction, output, retrieved, written } = self;
+        // The paper lower-cases verdicts; the released code does not.
+        if plan.task == Task::Pubhealth && !plan.schema.compat {
+            prediction = prediction.to_lowercase();
+        }
+        let (output, cited) = output.map_or((None, Vec::new()), |(text, cited)| (Some(text), cited));
+        let metrics = metrics::of(plan.task, row, &prediction, output.as_deref().unwrap_or(&prediction), cited.len());
+        Outcome::Answered { prediction, output, cited, metrics, retrieved, written }
+    }
 }
 
 /// The passages that go into baselines' prompts: the rows' own, or the retriever's.
@@ -198,7 +214,10 @@ fn baseline_passages(engine: &mut Engine, plan: &Plan<'_>, rows: &[&Row]) -> Res
     if !prompt.retrieves() || config.mode == Mode::Never {
         return Ok(vec![Vec::new(); rows.len()]);
     }
-    let own = |row: &&Row| row.passages.clone().map(|all| all.into_iter().take(config.n_docs).collect());
+    let own = |row: &&Row| {
+        let given = row.passages.clone().filter(|_| !plan.search);
+        given.map(|all| all.into_iter().take(config.n_docs).collect())
+    };
     let mut passages: Vec<Option<Vec<Passage>>> = rows.iter().map(own).collect();
     let missing: Vec<usize> = (0..rows.len()).filter(|&at| passages[at].is_none()).collect();
     if let Some(retriever) = engine.retriever().filter(|_| !missing.is_empty()) {

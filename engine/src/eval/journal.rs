@@ -30,8 +30,7 @@ impl Journal {
     pub fn open(path: &Path, header: &Header, overwrite: bool) -> Result<Self> {
         let name = path.display().to_string();
         let io = |e: std::io::Error| Error::io(&name, e);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(Error::io(&name, "another process is writing it")),
@@ -224,7 +223,11 @@ pub fn merge(shards: &[PathBuf], output: &Path) -> Result<Header> {
         for record in Records::open(path)? {
             let record = record?;
             if merged.has(record.index) {
-                return Err(Error::input(path.display().to_string(), format!("row {}", record.index), "is there twice"));
+                return Err(Error::input(
+                    path.display().to_string(),
+                    format!("row {}", record.index),
+                    "is there twice",
+                ));
             }
             merged.append(&record)?;
         }

@@ -64,6 +64,11 @@ pub fn means<'a>(all: impl IntoIterator<Item = &'a Metrics>) -> BTreeMap<String,
     sums.into_iter().map(|(name, (sum, count))| (name, sum / count as f64)).collect()
 }
 
+/// How often passages were used: a share of the questions. The released code divides by 8, the number of keys in its output file.
+pub fn retrieval_frequency(retrieved: usize, questions: usize, compat: bool) -> f64 {
+    retrieved as f64 / if compat { 8.0 } else { questions.max(1) as f64 }
+}
+
 /// Verdicts as FEVER writes them, for the match metric alone (released code).
 pub fn verdict(prediction: &str) -> &str {
     if prediction.contains("SUPPORTS") {
@@ -230,6 +235,14 @@ mod tests {
         assert_eq!((found["cited"], found["citations_valid"]), (2.0 / 3.0, 0.5));
         assert!(citations("", 2).is_empty());
         assert_eq!(sentences("It is 3.5 m. Yes! \n ... No"), ["It is 3.5 m.", "Yes!", "No"]);
+    }
+
+    /// 7313 retrievals are "914.125" in the released code's output.
+    #[test]
+    fn retrieval_frequencies() {
+        assert_eq!(retrieval_frequency(7313, 7313, true), 914.125);
+        assert_eq!(retrieval_frequency(3, 12, false), 0.25);
+        assert_eq!(retrieval_frequency(0, 0, false), 0.0);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use std::{
     fs::File,
     io::{BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde_json::{Map, Value, json};
@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{Error, Result, self_rag::Answer};
 
-/// Writes a journal's records to `output` in the layout of their task.
-pub fn write(journal: &Path, output: &Path) -> Result<()> {
+/// Writes a journal's records to `output` in the layout of their task; `metric` is what the short form's file is scored by.
+pub fn write(journal: &Path, output: &Path, metric: &str) -> Result<()> {
     let records = Records::open(journal)?;
     let task = records.header.task;
     let records: Vec<Record> = records.collect::<Result<_>>()?;
@@ -33,10 +33,10 @@ pub fn write(journal: &Path, output: &Path) -> Result<()> {
     let bytes = match (task, task.form()) {
         (Task::Factscore, _) => factscore(&records),
         (_, Form::Long) => alce(&records).to_string().into_bytes(),
-        (_, Form::Short) => short(&records).to_string().into_bytes(),
+        (_, Form::Short) => short(&records, metric).to_string().into_bytes(),
     };
     // Whole or not at all: a reader never sees half a file.
-    let part = output.with_extension("part");
+    let part = PathBuf::from(format!("{name}.part"));
     let write = || -> std::io::Result<()> {
         let mut file = BufWriter::new(File::create(&part)?);
         file.write_all(&bytes)?;
@@ -47,13 +47,15 @@ pub fn write(journal: &Path, output: &Path) -> Result<()> {
 }
 
 /// `run_short_form.py`'s file. `golds` and `scores` are empty there too.
-pub fn short(records: &[Record]) -> Value {
+pub fn short(records: &[Record], metric: &str) -> Value {
     let (mut preds, mut prompts, mut results, mut all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for record in records {
         let Outcome::Answered { prediction, metrics, written, .. } = &record.outcome else { continue };
         preds.push(json!(prediction));
         prompts.push(json!(crate::generator::prompt::instruction(&record.prompt)));
-        results.push(json!(metrics.get("match").copied().unwrap_or(0.0) as u8));
+        let value = metrics.get(metric).copied().unwrap_or(0.0);
+        // 0 and 1 are integers there.
+        results.push(if value.fract() == 0.0 { json!(value as u8) } else { json!(value) });
         all.push(match written {
             Written::Short(answer) => all_results(answer),
             Written::Plain { text, .. } => json!({"no_retrieval": text}),
@@ -67,7 +69,7 @@ pub fn short(records: &[Record]) -> Value {
         "metric_results": results,
         "all_results": all,
         "golds": [],
-        "metric": "match",
+        "metric": metric,
         "metric_mean": mean,
         "scores": [],
     })

@@ -59,8 +59,10 @@ pub struct Header {
     pub batch: usize,
     /// What generates: the model's file, or the server with its model.
     pub generator: String,
-    /// Where passages come from that the rows lack.
+    /// What is searched for passages that the rows lack.
     pub index: Option<String>,
+    /// Whether it is searched for all rows.
+    pub search: bool,
 }
 
 /// The format's version.

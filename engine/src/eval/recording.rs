@@ -112,10 +112,8 @@ impl Recorder {
         }
         let ids: BTreeSet<u32> = tape.sequences.iter().flat_map(|s| &s.steps).map(|(_, step)| step.token).collect();
         let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let pieces: BTreeMap<String, String> = ids
-            .into_iter()
-            .filter_map(|id| Some((id.to_string(), hex(engine.tokenizer().token_bytes(id)?))))
-            .collect();
+        let pieces: BTreeMap<String, String> =
+            ids.into_iter().filter_map(|id| Some((id.to_string(), hex(engine.tokenizer().token_bytes(id)?)))).collect();
         let sequences: Vec<Value> = tape.sequences.iter().map(sequence).collect();
         self.write(&json!({
             "kind": "batch",

@@ -9,7 +9,7 @@
 //! | ELI5 | `question`, `answer`, `docs` |
 //! | FactScore | `input`, `ctxs`; `topic` and `cat` are passed on |
 //!
-//! A passage is `{title, text}`, with or without `id`; a score, a string in Contriever's files, is passed on unread.
+//! A passage is `{title, text}`, with or without `id`; its other fields, such as a score, are not read.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -41,8 +41,6 @@ pub struct Row {
     pub references: Vec<String>,
     /// Its passages; none: the field is missing.
     pub passages: Option<Vec<Passage>>,
-    /// The passages as they are in the file.
-    pub raw_passages: Vec<Value>,
     /// The row as it is, passages left out.
     pub item: Map<String, Value>,
 }
@@ -54,6 +52,8 @@ pub struct Schema {
     pub task: Task,
     /// Whether rows without passages can be answered: with a retriever, or where none are wanted.
     pub passages_optional: bool,
+    /// Passages that are used; what follows them is not looked at.
+    pub n_docs: usize,
     /// As the released code: a fifth choice is dropped, `answerKey` 1 to 4 stays as it is. Otherwise five choices make a row unusable, and
     /// the key becomes A to D, as the choices do.
     pub compat: bool,
@@ -139,7 +139,13 @@ impl Rows {
         if bytes.len() > MAX_ROW_BYTES {
             return Err(bad(format!("a row of {} bytes, at most {MAX_ROW_BYTES} expected", bytes.len())));
         }
-        let value: Value = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+        let no_json = |e: serde_json::Error| {
+            // A row of a list may have several lines; its first begins at `start`.
+            let (place, problem) = (format!("line {}", line + e.line().max(1) - 1), e.to_string());
+            let problem = problem.split(" at line ").next().unwrap_or_default();
+            Error::input(&self.name, format!("{place}, column {}", e.column()), format!("no JSON: {problem}"))
+        };
+        let value: Value = serde_json::from_slice(bytes).map_err(no_json)?;
         let Value::Object(item) = value else { return Err(bad("an object expected".into())) };
         parse(index, line, item, schema).map_err(bad)
     }
@@ -158,11 +164,13 @@ fn split_lines(bytes: &[u8], from: usize) -> Vec<(usize, usize, usize)> {
     spans
 }
 
-/// The elements of a list, found by brackets and strings alone: what is between commas may be no JSON at all.
+/// Lines with starts and ends, and what broke the splitting off.
 type Split = (Vec<(usize, usize, usize)>, Option<(usize, String)>);
+
+/// The elements of a list, found by brackets and strings alone: what is between commas may be no JSON at all.
 fn split_list(bytes: &[u8], open: usize) -> Split {
     let mut line = 1 + bytes[..open].iter().filter(|byte| **byte == b'\n').count();
-    let (mut spans, mut depth, mut in_string, mut escaped) = (Vec::new(), 0usize, false, false);
+    let (mut spans, mut depth, mut in_string, mut escaped) = (Vec::new(), 0_usize, false, false);
     let mut element: Option<(usize, usize)> = None;
     for (at, &byte) in bytes.iter().enumerate().skip(open + 1) {
         if byte == b'\n' {
@@ -231,16 +239,15 @@ fn parse(index: usize, line: usize, mut item: Map<String, Value>, schema: Schema
         None if schema.passages_optional => None,
         None => return Err(format!("missing field `{}`, the passages", task.passages_field())),
         Some(raw) => {
-            let parsed: Parsed<Vec<Passage>> = raw.iter().enumerate().map(|(at, raw)| passage(task, at, raw)).collect();
-            let parsed = parsed?;
+            let used = raw.iter().take(schema.n_docs).enumerate();
+            let parsed = used.map(|(at, raw)| passage(task, at, raw)).collect::<Parsed<Vec<Passage>>>()?;
             if parsed.is_empty() && !schema.passages_optional {
                 return Err(format!("{}: empty, at least one passage expected", task.passages_field()));
             }
             Some(parsed).filter(|parsed| !parsed.is_empty())
         }
     };
-    let raw_passages = raw_passages.unwrap_or_default();
-    Ok(Row { index, line, question, choices, golds, qa_pairs, references, passages, raw_passages, item })
+    Ok(Row { index, line, question, choices, golds, qa_pairs, references, passages, item })
 }
 
 /// What a value is, for messages.
@@ -301,7 +308,8 @@ fn multiple_choice(item: &Map<String, Value>, compat: bool) -> Parsed<(String, V
     if texts.len() != labels.len() {
         return Err(format!("choices: {} texts and {} labels", texts.len(), labels.len()));
     }
-    if !(3..=4).contains(&texts.len()) && !(compat && texts.len() == 5) {
+    let most = if compat { 5 } else { 4 };
+    if !(3..=most).contains(&texts.len()) {
         return Err(format!("choices: {} found, A to D expected", texts.len()));
     }
     let named = |name: &str| labels.iter().position(|label| letter(label) == name).map(|at| texts[at].as_str());

@@ -73,9 +73,9 @@ impl Task {
     /// `TASK_INST`, word for word.
     pub const fn instruction(self) -> Option<&'static str> {
         match self {
-            Self::Pubhealth => Some(
-                "Is the following statement correct or not? Say true if it's correct; otherwise say false.",
-            ),
+            Self::Pubhealth => {
+                Some("Is the following statement correct or not? Say true if it's correct; otherwise say false.")
+            }
             Self::ArcC => Some("Given four answer candidates, A, B, C and D, choose the best answer choice."),
             Self::Asqa => Some(
                 "Answer the following question. The question may be ambiguous and have multiple correct answers, and in that case, you have to provide a long-form answer including all correct answers.",
@@ -116,37 +116,46 @@ impl Task {
         }
     }
 
-    /// Settings of the short form for this task, over `base` (paper or compat).
-    pub fn short(self, base: Config) -> Config {
-        let is_compat = !base.trim_answer;
-        let task = match self {
+    /// How the answer is picked from the candidates.
+    fn choice(self, is_compat: bool) -> Choice {
+        match self {
             // The paper lower-cases fact-check predictions; the released code does not.
             Self::Pubhealth => Choice::Closed { ignore_case: !is_compat },
             Self::ArcC => Choice::Closed { ignore_case: false },
             _ => Choice::Open,
-        };
-        let (max_new_tokens, n_docs) = match task {
+        }
+    }
+
+    /// `base` (paper or compat) for this task in short form.
+    pub fn short(self, base: Config) -> Config {
+        Config { task: self.choice(!base.trim_answer), ..base }
+    }
+
+    /// The same with what the published command says.
+    pub fn published_short(self, base: Config) -> Config {
+        let config = self.short(base);
+        let (max_new_tokens, n_docs) = match config.task {
             Choice::Open => (100, 10),
             Choice::Closed { .. } => (50, 5),
         };
-        Config { task, max_new_tokens, n_docs, ..base }
+        Config { max_new_tokens, n_docs, threshold: Some(0.2), ..config }
     }
 
-    /// Settings of the long form for this task, over `base`.
-    pub fn long(self, base: LongConfig) -> LongConfig {
+    /// `base` with what the published command says, in long form. None is published for ELI5: ASQA's lengths, the depth left at its
+    /// default, and passages wanted as the paper wants them for ALCE's tasks (δ 0, appendix B.2).
+    pub fn published_long(self, base: LongConfig) -> LongConfig {
         let mut config = base;
-        config.base.n_docs = 5;
-        if config.probe_decision {
-            // The published commands: 300 tokens; no depth is given for ELI5, and the default is 2.
-            config.base.max_new_tokens = 300;
-            config.max_depth = if self == Self::Eli5 { 2 } else { 7 };
-            if self == Self::Asqa {
-                config.base.mode = Mode::Always;
-            }
-        } else if matches!(self, Self::Asqa | Self::Eli5) {
-            // ALCE always wants citations: δ = 0 (paper, appendix B.2).
-            config.base.threshold = Some(0.0);
+        (config.base.n_docs, config.base.max_new_tokens) = (5, 300);
+        config.base.threshold = Some(0.2);
+        match self {
+            Self::Asqa => config.base.mode = Mode::Always,
+            Self::Eli5 if !config.depth_counts_root => config.base.threshold = Some(0.0),
+            _ => {}
         }
+        // `--max_depth 7` counts the question.
+        let depth = if self == Self::Eli5 && config.depth_counts_root { 2 } else { 7 };
+        config.max_depth = depth - usize::from(!config.depth_counts_root);
+        config.max_total_tokens = config.levels() * config.base.max_new_tokens;
         config
     }
 }
@@ -166,17 +175,32 @@ mod tests {
 
     #[test]
     fn published_settings() {
-        let arc = Task::ArcC.short(Config::compat());
+        let arc = Task::ArcC.published_short(Config::compat());
         assert_eq!((arc.max_new_tokens, arc.n_docs, arc.w_use), (50, 5, 1.0));
-        let popqa = Task::Popqa.short(Config::paper());
+        let popqa = Task::Popqa.published_short(Config::paper());
         assert_eq!((popqa.max_new_tokens, popqa.n_docs, popqa.w_use), (100, 10, 0.5));
-        let asqa = Task::Asqa.long(LongConfig::compat());
-        assert_eq!((asqa.base.mode, asqa.max_depth, asqa.base.max_new_tokens), (Mode::Always, 7, 300));
-        assert_eq!(Task::Asqa.long(LongConfig::paper()).base.threshold, Some(0.0));
+        for base in [LongConfig::paper(), LongConfig::compat()] {
+            let asqa = Task::Asqa.published_long(base.clone());
+            assert_eq!((asqa.base.mode, asqa.levels(), asqa.base.max_new_tokens), (Mode::Always, 6, 300));
+            let factscore = Task::Factscore.published_long(base);
+            assert_eq!((factscore.base.mode, factscore.base.threshold), (Mode::Adaptive, Some(0.2)));
+        }
+        assert_eq!(Task::Eli5.published_long(LongConfig::paper()).base.threshold, Some(0.0));
+        assert_eq!(Task::Eli5.published_long(LongConfig::compat()).levels(), 1);
         for task in Task::ALL {
-            task.short(Config::paper()).check().unwrap();
-            task.long(LongConfig::compat()).check().unwrap();
+            task.published_short(Config::paper()).check().unwrap();
+            task.published_long(LongConfig::compat()).check().unwrap();
+            task.published_long(LongConfig::paper()).check().unwrap();
             assert_eq!(<Task as clap::ValueEnum>::from_str(task.name(), false), Ok(task));
         }
+    }
+
+    /// True and true are one answer in the paper, two in the released code.
+    #[test]
+    fn closed_tasks() {
+        let case = |config: Config| Task::Pubhealth.short(config).task;
+        assert_eq!(case(Config::paper()), Choice::Closed { ignore_case: true });
+        assert_eq!(case(Config::compat()), Choice::Closed { ignore_case: false });
+        assert_eq!(Task::Triviaqa.short(Config::compat()).task, Choice::Open);
     }
 }
