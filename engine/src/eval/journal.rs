@@ -14,7 +14,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::record::{Header, Outcome, Record};
+use super::record::{Header, Record};
 use crate::{Error, Result};
 
 /// An open journal.
@@ -238,12 +238,4 @@ pub fn merge(shards: &[PathBuf], output: &Path) -> Result<Header> {
     }
     merged.sync()?;
     Ok(header)
-}
-
-/// Whether a record is of a row that could not be used, and why.
-pub fn problem(record: &Record) -> Option<&str> {
-    match &record.outcome {
-        Outcome::Failed(problem) | Outcome::Unusable(problem) => Some(problem),
-        Outcome::Answered { .. } => None,
-    }
 }

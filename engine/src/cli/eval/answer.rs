@@ -13,7 +13,7 @@ use crate::{
     cli::{load, terminal},
     eval::{
         evaluate::{self, Plan},
-        journal::{self, Journal, Records},
+        journal::{Journal, Records},
         metrics, output,
         record::{Header, Method, Metrics, Outcome, Record, VERSION},
         recording::Recorder,
@@ -124,7 +124,8 @@ fn answer(
         (recorder, engine) = (Some(started), watched);
     }
     let on_record = &mut |record: &Record| {
-        if let Some(problem) = journal::problem(record) {
+        // Unusable rows were named before.
+        if let Outcome::Failed(problem) = &record.outcome {
             eprintln!("line {}: {}", record.line, terminal::safe_line(problem, 300));
         }
         progress.row(value(record));
