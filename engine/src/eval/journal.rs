@@ -9,6 +9,7 @@ use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -31,11 +32,7 @@ impl Journal {
         let name = path.display().to_string();
         let io = |e: std::io::Error| Error::io(&name, e);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::io(&name, "another process is writing it")),
-            Err(TryLockError::Error(error)) => return Err(io(error)),
-        }
+        lock(&file, &name)?;
         if overwrite {
             file.set_len(0).map_err(io)?;
         }
@@ -84,6 +81,18 @@ impl Journal {
         // One call: a line is there whole, or torn at its end.
         self.file.write_all(&[line, b"\n"].concat()).map_err(|e| Error::io(&self.name, e))
     }
+}
+
+/// Tries for a second: a process that was just killed may not be gone yet.
+fn lock(file: &File, name: &str) -> Result<()> {
+    for _ in 0..100 {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(error)) => return Err(Error::io(name, error)),
+        }
+    }
+    Err(Error::io(name, "another process is writing it"))
 }
 
 /// Cuts off what comes after the last line feed and returns what is left.
