@@ -8,7 +8,10 @@ use super::index::open_encoder;
 use crate::{
     Error, Result,
     engine::Engine,
-    generator::llama::{Llama, LlamaOptions},
+    generator::{
+        llama::{Llama, LlamaOptions},
+        remote::{Remote, RemoteOptions},
+    },
     gpu::{Gpu, Options},
     platform::block_on,
     retriever::{
@@ -17,6 +20,7 @@ use crate::{
         index::{Index, Method},
         store::Store,
     },
+    tokenizer::{ReflectionTokens, Tokenizer},
     weights,
 };
 
@@ -64,6 +68,11 @@ impl ModelArgs {
         index.canonicalize().unwrap_or(index).file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// What `--model` says where a server generates.
+    pub(super) fn served_name(&self) -> Option<&str> {
+        self.model.as_deref().and_then(Path::to_str)
+    }
+
     /// The generator by its file's name and size, and its adapter's: what tells two models apart without reading them.
     pub(super) fn generator(&self) -> Result<String> {
         let model = located(self.model.as_deref(), MODEL, "model")?;
@@ -85,6 +94,43 @@ fn describe(path: &Path) -> Result<String> {
         }
     };
     Ok(format!("{} ({bytes} bytes)", path.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// The engine over a completions server; the retriever, if it is needed, is loaded here.
+pub(super) fn remote_engine(
+    args: &ModelArgs,
+    options: RemoteOptions,
+    tokenizer: &Path,
+    with_retriever: bool,
+) -> Result<Engine> {
+    let (tokenizer, reflection) = vocabulary(tokenizer)?;
+    let remote = Remote::connect(options, &tokenizer, &reflection)?;
+    let retriever = match with_retriever {
+        true => {
+            let index = located(args.index.as_deref(), INDEX, "index")?;
+            let encoder = located(args.encoder.as_deref(), "encoder.gguf", "encoder")?;
+            Some(retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, args.hnsw)?)
+        }
+        false => None,
+    };
+    Engine::new(Box::new(remote), tokenizer, retriever)
+}
+
+/// A vocabulary from a file of its own. SentencePiece's has no reflection tokens: they are added after it, as in the released models.
+fn vocabulary(path: &Path) -> Result<(Tokenizer, ReflectionTokens)> {
+    let name = path.display().to_string();
+    let read = || std::fs::read(path).map_err(|e| Error::io(&name, e));
+    let tokenizer = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => Tokenizer::from_json(&name, &read()?)?,
+        Some("model") => {
+            let mut tokenizer = Tokenizer::from_sentencepiece(&name, &read()?)?;
+            let reflection = ReflectionTokens::add(&mut tokenizer);
+            return Ok((tokenizer, reflection));
+        }
+        _ => Tokenizer::from_metadata(&name, weights::open(path, None)?.metadata())?,
+    };
+    let reflection = ReflectionTokens::find(&tokenizer)?;
+    Ok((tokenizer, reflection))
 }
 
 /// Loads the generator, and the retriever if it is needed.

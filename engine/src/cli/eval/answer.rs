@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cli::{load, terminal},
+    engine::Engine,
     eval::{
         evaluate::{self, Plan},
         journal::{Journal, Records},
@@ -19,6 +20,7 @@ use crate::{
         recording::Recorder,
         rows::{Rows, Schema},
     },
+    generator::remote::RemoteOptions,
     self_rag::{Mode, Stop},
 };
 
@@ -63,7 +65,7 @@ pub(super) fn run(common: &Common, told: Told) -> anyhow::Result<()> {
         rows: rows.len(),
         shard: plan.shard,
         batch: plan.batch,
-        generator: common.model.generator()?,
+        generator: generator(common)?,
         index: if searches { Some(common.model.index_name()) } else { None },
         search: plan.search,
     };
@@ -117,7 +119,7 @@ fn answer(
     for record in Records::open(&records_of(&common.output))? {
         progress.earlier(value(&record?));
     }
-    let mut engine = load::engine(&common.model, searches)?;
+    let mut engine = engine(common, plan, searches)?;
     let mut recorder = None;
     if let Some(path) = &common.record {
         let (started, watched) = Recorder::start(path, engine, header)?;
@@ -133,6 +135,34 @@ fn answer(
     evaluate::run(&mut engine, rows, plan, journal, recorder.as_mut(), &Stop::default(), on_record)?;
     progress.finish();
     Ok(())
+}
+
+/// What generates, for the header.
+fn generator(common: &Common) -> anyhow::Result<String> {
+    Ok(match &common.remote.generator {
+        // Not its address: the same model may be served elsewhere tomorrow.
+        Some(_) => format!("server: {}", common.model.served_name().unwrap_or("its first model")),
+        None => common.model.generator()?,
+    })
+}
+
+fn engine(common: &Common, plan: &Plan<'_>, searches: bool) -> anyhow::Result<Engine> {
+    let remote = &common.remote;
+    let (Some(address), Some(tokenizer)) = (&remote.generator, &remote.tokenizer) else {
+        return Ok(load::engine(&common.model, searches)?);
+    };
+    let base = plan.method.base();
+    let options = RemoteOptions {
+        model: common.model.served_name().map(str::to_owned),
+        api_key: std::env::var("OPENAI_API_KEY").ok().filter(|key| !key.is_empty()),
+        concurrency: remote.concurrency,
+        logprobs: remote.logprobs,
+        read_ahead: base.max_new_tokens,
+        retries: remote.retries,
+        decides: base.mode == Mode::Adaptive && !matches!(plan.method, Method::Baseline(..)),
+        ..RemoteOptions::new(address)
+    };
+    Ok(load::remote_engine(&common.model, options, tokenizer, searches)?)
 }
 
 /// The means of a run's metrics, as a table of one line.

@@ -118,6 +118,29 @@ pub(super) struct Common {
     pub(super) record: Option<PathBuf>,
     #[command(flatten)]
     pub(super) model: ModelArgs,
+    #[command(flatten)]
+    pub(super) remote: RemoteArgs,
+}
+
+/// A server that generates, in place of the engine.
+#[derive(Debug, clap::Args)]
+pub(super) struct RemoteArgs {
+    /// An OpenAI-compatible completions server, for instance vLLM, that generates in place of the engine; $OPENAI_API_KEY is sent to
+    /// it. `--model` then names the model there.
+    #[arg(long, value_name = "URL", requires = "tokenizer")]
+    pub(super) generator: Option<String>,
+    /// The served model's vocabulary: tokenizer.json, or tokenizer.model, to which Self-RAG's tokens are added, or a GGUF file.
+    #[arg(long, value_name = "FILE", requires = "generator")]
+    pub(super) tokenizer: Option<PathBuf>,
+    /// Requests under way at once; --batch should be no less.
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "generator")]
+    pub(super) concurrency: usize,
+    /// Log-probabilities asked for at each token; vLLM allows more than 20 with --max-logprobs.
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "generator")]
+    pub(super) logprobs: usize,
+    /// How often a request that failed is sent again.
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "generator")]
+    pub(super) retries: u32,
 }
 
 /// Answers a file of questions in short form: one passage for the whole answer.
