@@ -393,3 +393,84 @@ fn passage(task: Task, at: usize, raw: &Value) -> Parsed<Passage> {
     };
     Ok(Passage { id, title, text })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(task: Task, compat: bool, row: &str) -> std::result::Result<Row, String> {
+        let rows = Rows::new("rows", row.as_bytes().to_vec());
+        let schema = Schema { task, passages_optional: true, n_docs: 5, compat };
+        rows.read(0, schema).map_err(|e| e.to_string())
+    }
+
+    fn arc(labels: &str, key: &str, n: usize) -> String {
+        let texts: Vec<String> = (0..n).map(|at| format!("t{at}")).collect();
+        format!(r#"{{"question": "Q", "choices": {{"text": {texts:?}, "label": [{labels}]}}, "answerKey": {key}}}"#)
+    }
+
+    /// The released code renames labels 1 to 4 and leaves the key, which then never matches; it loses a fifth choice.
+    #[test]
+    fn choices_and_keys_in_both_ways() {
+        let numbers = arc(r#""1", "2", "3", "4""#, r#""3""#, 4);
+        let (paper, compat) = (read(Task::ArcC, false, &numbers).unwrap(), read(Task::ArcC, true, &numbers).unwrap());
+        assert_eq!(paper.choices, "\nA: t0\nB: t1\nC: t2\nD: t3");
+        assert_eq!(
+            (paper.choices == compat.choices, paper.golds, compat.golds),
+            (true, vec!["C".into()], vec!["3".into()])
+        );
+        assert_eq!(read(Task::ArcC, false, &arc("1, 2, 3, 4", "4", 4)).unwrap().golds, ["D"], "numbers are labels too");
+        let three = read(Task::ArcC, false, &arc(r#""A", "B", "C""#, r#""C""#, 3)).unwrap();
+        assert_eq!(three.choices, "\nA: t0\nB: t1\nC: t2\nD: ", "an empty D, as in the released code");
+        let five = arc(r#""A", "B", "C", "D", "E""#, r#""E""#, 5);
+        assert!(read(Task::ArcC, false, &five).unwrap_err().contains("5 found, A to D expected"));
+        let compat = read(Task::ArcC, true, &five).unwrap();
+        assert_eq!((compat.choices.ends_with("D: t3"), compat.golds), (true, vec!["E".to_owned()]));
+        assert!(read(Task::ArcC, false, &arc(r#""A", "B", "C", "D""#, r#""E""#, 4)).unwrap_err().contains("answerKey"));
+    }
+
+    #[test]
+    fn the_fields_of_each_task() {
+        let row =
+            read(Task::Popqa, false, r#"{"question": "Q", "answer": "a", "top_contexts": [{"text": "t", "id": 3}]}"#);
+        let row = row.unwrap();
+        assert_eq!((row.golds, row.item.contains_key("top_contexts")), (vec!["a".to_owned()], false));
+        let passages = row.passages.unwrap();
+        assert_eq!(passages, [Passage { id: "3".into(), title: String::new(), text: "t".into() }]);
+        let asqa = read(
+            Task::Asqa,
+            false,
+            r#"{"question": "Q", "qa_pairs": [{"short_answers": ["a", "b"]}], "annotations": [{"long_answer": "l"}], "docs": []}"#,
+        );
+        let asqa = asqa.unwrap();
+        assert_eq!((asqa.qa_pairs, asqa.references), (vec![vec!["a".into(), "b".into()]], vec!["l".to_owned()]));
+        assert!(
+            read(Task::Asqa, false, r#"{"question": "Q", "qa_pairs": 1}"#).unwrap_err().contains("qa_pairs: a number")
+        );
+        assert!(read(Task::Factscore, false, r#"{"question": "Q"}"#).unwrap_err().contains("missing field `input`"));
+    }
+
+    /// What lies behind the passages that are used is not looked at.
+    #[test]
+    fn passages_that_are_not_used_may_be_anything() {
+        let list = |n: usize| {
+            let good = vec![r#"{"text": "t"}"#; n].join(", ");
+            format!(r#"{{"question": "Q", "answers": ["a"], "ctxs": [{good}, 7]}}"#)
+        };
+        assert_eq!(read(Task::Popqa, false, &list(5)).unwrap().passages.unwrap().len(), 5);
+        assert!(read(Task::Popqa, false, &list(4)).unwrap_err().contains("ctxs[4]: a number, an object expected"));
+    }
+
+    #[test]
+    fn lists_and_lines_are_split() {
+        let list = Rows::new("x", b"\xef\xbb\xbf \n[{\"a\": \"],\\\"\"},\n {\"b\": [1, {}]}\n]".to_vec());
+        assert_eq!((list.len(), list.line(0), list.line(1)), (2, 2, 3));
+        assert!(list.broken().is_none());
+        assert!(Rows::new("x", b"[1] x".to_vec()).broken().unwrap().to_string().contains("goes on after its list"));
+        let cut = Rows::new("x", b"[1,\n {\"a\": \"".to_vec());
+        assert_eq!((cut.len(), cut.broken().unwrap().to_string().contains("line 2")), (1, true));
+        let lines = Rows::new("x", b"{}\n\n  \n{}".to_vec());
+        assert_eq!((lines.len(), lines.line(1)), (2, 4));
+        assert!(Rows::new("x", Vec::new()).is_empty());
+    }
+}
