@@ -12,6 +12,7 @@ Not replayed: baselines, sampling, passages that were cut to fit the context, re
 """
 
 import argparse
+import gzip
 import json
 import re
 import sys
@@ -328,7 +329,8 @@ def main():
     parser.add_argument("--records", help="the engine's records of the same run")
     parser.add_argument("--output", help="where to write the results")
     args = parser.parse_args()
-    with open(args.recording) as file:
+    opened = gzip.open if args.recording.endswith(".gz") else open
+    with opened(args.recording, "rt") as file:
         model, *batches = map(json.loads, file)
     form, config = next(iter(model["header"]["method"].items()))
     replay = {"short": short, "long": long}.get(form) or sys.exit(f"{form} is not replayed")
