@@ -269,9 +269,10 @@ fn the_command_line_uses_it() {
     let output = folder.join("out.json");
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests");
     let run = Command::new(env!("CARGO_BIN_EXE_selfrag"))
-        .args(["eval", "short", "--task", "popqa", "--generator", &address, "--ndocs", "2"])
+        .args(["eval", "short", "--task", "popqa", "--generator", &address, "--model", "tiny", "--ndocs", "2"])
         .args(["--tokenizer", &format!("{root}/golden/tokenizer/tiny.model")])
         .args(["--input", &format!("{root}/data/eval/popqa.jsonl"), "--output", output.to_str().unwrap()])
+        .args(["--record", folder.join("recording.jsonl").to_str().unwrap()])
         .output()
         .unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
@@ -280,5 +281,12 @@ fn the_command_line_uses_it() {
         file["all_results"][2]["retrieval_1"]["score"].as_f64().map(|score| (score * 1e4).round()),
         Some(23750.0)
     );
+    let recording = std::fs::read_to_string(folder.join("recording.jsonl")).unwrap();
+    assert!(recording.starts_with("{\"header\":") && recording.lines().count() == 2, "a model and one batch");
+    let page = folder.join("report.html");
+    let args = ["eval", "report", output.to_str().unwrap(), "--output", page.to_str().unwrap()];
+    assert!(Command::new(env!("CARGO_BIN_EXE_selfrag")).args(args).status().unwrap().success());
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("popqa") && page.contains("2.375"));
     std::fs::remove_dir_all(&folder).ok();
 }

@@ -35,6 +35,7 @@ use crate::{
     generator::{Generator, SeqId, StepOutput, prompt, sampler::Sampling},
     platform::LocalFuture,
     retriever::{Hit, Passage, Retriever},
+    self_rag::Passages,
     tokenizer::SegmentPrefix,
 };
 
@@ -102,7 +103,10 @@ impl Recorder {
         for row in rows {
             let asked = question(plan, row);
             let tokens = prompt::prompt(engine.tokenizer(), &asked.text)?;
-            let own = row.passages.as_ref().map(|own| passages(&mut own.iter())).transpose()?;
+            let own = match &asked.passages {
+                Passages::Given(own) => Some(passages(&mut own.iter())?),
+                Passages::Retrieved => None,
+            };
             questions.push(json!({"index": row.index, "query": asked.query(), "prompt": tokens, "passages": own}));
         }
         let mut searches = Vec::new();

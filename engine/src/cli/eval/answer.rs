@@ -141,7 +141,7 @@ fn answer(
 fn generator(common: &Common) -> anyhow::Result<String> {
     Ok(match &common.remote.generator {
         // Not its address: the same model may be served elsewhere tomorrow.
-        Some(_) => format!("server: {}", common.model.served_name().unwrap_or("its first model")),
+        Some(_) => format!("served: {}", common.model.served_name().unwrap_or_default()),
         None => common.model.generator()?,
     })
 }

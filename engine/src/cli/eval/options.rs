@@ -126,8 +126,8 @@ pub(super) struct Common {
 #[derive(Debug, clap::Args)]
 pub(super) struct RemoteArgs {
     /// An OpenAI-compatible completions server, for instance vLLM, that generates in place of the engine; $OPENAI_API_KEY is sent to
-    /// it. `--model` then names the model there.
-    #[arg(long, value_name = "URL", requires = "tokenizer")]
+    /// it. `--model` is then the model's name there.
+    #[arg(long, value_name = "URL", requires_all = ["tokenizer", "model"])]
     pub(super) generator: Option<String>,
     /// The served model's vocabulary: tokenizer.json, or tokenizer.model, to which Self-RAG's tokens are added, or a GGUF file.
     #[arg(long, value_name = "FILE", requires = "generator")]

@@ -48,10 +48,16 @@ pub(super) fn histogram(title: &str, bins: &[[usize; 2]], low: f32, high: f32) -
     frame(title, &inner)
 }
 
-/// Lines over 0..=1 in both directions; points that are not there leave a gap. Each line has a name and a colour.
-pub(super) fn lines(title: &str, lines: &[(&str, &str, Vec<(f32, Option<f64>)>)]) -> String {
+/// A line: points over 0..=1 in both directions; one that is not there leaves a gap.
+pub(super) struct Line {
+    pub(super) colour: &'static str,
+    pub(super) points: Vec<(f32, Option<f64>)>,
+}
+
+/// Lines in one frame.
+pub(super) fn lines(title: &str, lines: &[Line]) -> String {
     let mut inner = String::new();
-    for (_, colour, points) in lines {
+    for Line { colour, points } in lines {
         let (mut path, mut pen_is_down) = (String::new(), false);
         for &(x, y) in points {
             let Some(y) = y else {

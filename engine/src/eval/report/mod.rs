@@ -29,6 +29,9 @@ details{border-bottom:1px solid var(--line);padding:.2rem 0}summary{cursor:point
 .wide{overflow-x:auto}.charts{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}figcaption{font-size:.85rem}
 svg text{font-size:11px;fill:currentColor}.note{opacity:.75;font-size:.9rem}.good{color:#2a8a4a}.bad{color:#c0392b}";
 
+/// Name, value, and the range of a part of the critique.
+type Part = (&'static str, fn(&Scores) -> Option<f32>, f32, f32);
+
 /// A run that was read.
 struct Run {
     /// Its file's name.
@@ -154,7 +157,7 @@ fn distributions(run: &Run) -> String {
     }
     let weights = run.header.method.base();
     let most = 1.0 + weights.w_rel.abs() + weights.w_sup.abs() + weights.w_use.abs();
-    let parts: [(&str, fn(&Scores) -> Option<f32>, f32, f32); 5] = [
+    let parts: [Part; 5] = [
         ("ISREL", |scores| scores.is_rel, 0.0, 1.0),
         ("ISSUP", |scores| scores.is_sup, 0.0, 1.0),
         ("ISUSE", |scores| scores.is_use, -1.0, 1.0),

@@ -98,10 +98,11 @@ fn show(task: &str, points: &[Point], total: usize) -> String {
     );
     let mut out = format!("<h3>{task}</h3>\n<div class=\"charts\">");
     let frequency = points.iter().map(|point| (point.threshold, Some(point.frequency))).collect();
-    let mut lines = vec![("retrieval frequency", "var(--b)", frequency)];
+    let mut lines = vec![chart::Line { colour: "var(--b)", points: frequency }];
     // Words of an answer have no place between 0 and 1.
     if headline != "words" {
-        lines.push((headline, "var(--a)", points.iter().map(|point| (point.threshold, point.mean)).collect()));
+        let points = points.iter().map(|point| (point.threshold, point.mean)).collect();
+        lines.push(chart::Line { colour: "var(--a)", points });
     }
     out += &chart::lines(&format!("over δ: {headline} (blue), retrieval frequency (orange)"), &lines);
     let _ = writeln!(
