@@ -5,7 +5,7 @@
 //! | PopQA, TriviaQA | `question`, `answers` (or `answer`), `ctxs` (or `top_contexts`) |
 //! | PubHealth | the same; answers are `true` or `false` |
 //! | ARC-Challenge | `question`, `choices` {`text`, `label`}, `answerKey`, `ctxs` |
-//! | ASQA | `question`, `qa_pairs` [{`short_answers`}], `annotations` [{`long_answer`}], `docs` |
+//! | ASQA | `question`, `qa_pairs` with `short_answers`, `annotations` with `long_answer`, `docs` |
 //! | ELI5 | `question`, `answer`, `docs` |
 //! | FactScore | `input`, `ctxs`; `topic` and `cat` are passed on |
 //!
