@@ -114,6 +114,8 @@ impl Run {
             Event::Finished { candidate } => self.with_candidate(candidate, |c| c.finished.set(true)),
             // The answer goes on; the worker shows warnings among the notices.
             Event::Warning { .. } => {}
+            // The page asks for short answers only.
+            Event::Segments { .. } | Event::Beam { .. } | Event::LongAnswer { .. } => {}
             Event::Answer { answer } => {
                 // The final values replace whatever was shown on the way.
                 for (i, done) in answer.candidates.iter().enumerate() {

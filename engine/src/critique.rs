@@ -94,16 +94,17 @@ impl Evidence {
         let is_rel = self.relevance.map(is_rel);
         let is_sup = self.support.map(is_sup);
         let is_use = self.utility.map(is_use);
-        let sequence = (self.sum_logprob / self.n_tokens.max(1) as f32).exp();
+        // Nothing written has no probability yet: the mean of no tokens would count as certain.
+        let sequence = (self.n_tokens > 0).then(|| (self.sum_logprob / self.n_tokens as f32).exp());
         let terms = [
-            (config.use_seqscore, 1.0, Some(sequence)),
+            (config.use_seqscore, 1.0, sequence),
             (true, config.w_rel, is_rel),
             (config.use_groundness, config.w_sup, is_sup),
             (config.use_utility, config.w_use, is_use),
         ];
         let used = terms.into_iter().filter(|(used, _, _)| *used);
         let segment = used.map(|(_, weight, value)| weight * value.unwrap_or(0.0)).sum();
-        Scores { is_rel, is_sup, is_use, sequence: Some(sequence), segment: Some(segment) }
+        Scores { is_rel, is_sup, is_use, sequence, segment: Some(segment) }
     }
 }
 

@@ -5,7 +5,10 @@ use crate::{
     event::Event,
     generator::Generator,
     retriever::Retriever,
-    self_rag::{Answer, Config, Question, ShortForm, Stop},
+    self_rag::{
+        Answer, Config, LongAnswer, LongConfig, LongForm, Question, ShortForm, Stop,
+        plain::{self, Completion},
+    },
     tokenizer::{ReflectionTokens, Tokenizer},
     weights::Metadata,
 };
@@ -54,6 +57,15 @@ impl Engine {
         self.retriever = retriever;
     }
 
+    /// Puts something around generator and retriever, to watch them for instance.
+    pub fn wrap(
+        self,
+        generator: impl FnOnce(Box<dyn Generator>) -> Box<dyn Generator>,
+        retriever: impl FnOnce(Box<dyn Retriever>) -> Box<dyn Retriever>,
+    ) -> Self {
+        Self { generator: generator(self.generator), retriever: self.retriever.map(retriever), ..self }
+    }
+
     /// Answers one question.
     pub async fn ask(
         &mut self,
@@ -88,5 +100,42 @@ impl Engine {
             stop,
         };
         short_form.answer_batch(questions, on_event).await
+    }
+
+    /// Answers several questions in long form as one batch; `on_event` gets the question's index with each event.
+    pub async fn ask_long_batch(
+        &mut self,
+        questions: &[Question],
+        config: &LongConfig,
+        stop: &Stop,
+        on_event: &mut dyn FnMut(usize, Event),
+    ) -> Result<Vec<LongAnswer>> {
+        let long_form = LongForm {
+            generator: self.generator.as_mut(),
+            retriever: match self.retriever.as_mut() {
+                Some(retriever) => Some(retriever.as_mut()),
+                None => None,
+            },
+            tokenizer: &self.tokenizer,
+            reflection: &self.reflection,
+            config,
+            stop,
+        };
+        long_form.answer_batch(questions, on_event).await
+    }
+
+    /// Continues plain prompts as one batch, without reflection: the baselines.
+    pub async fn complete_batch(
+        &mut self,
+        prompts: &[String],
+        config: &Config,
+        stop: &Stop,
+    ) -> Result<Vec<Completion>> {
+        plain::complete(self.generator.as_mut(), (&self.tokenizer, &self.reflection), prompts, config, stop).await
+    }
+
+    /// The reflection tokens.
+    pub fn reflection(&self) -> &ReflectionTokens {
+        &self.reflection
     }
 }

@@ -14,6 +14,8 @@ pub mod cli;
 pub mod critique;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "cli")]
+pub mod eval;
 pub mod event;
 pub mod generator;
 pub mod gpu;

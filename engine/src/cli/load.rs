@@ -8,7 +8,10 @@ use super::index::open_encoder;
 use crate::{
     Error, Result,
     engine::Engine,
-    generator::llama::{Llama, LlamaOptions},
+    generator::{
+        llama::{Llama, LlamaOptions},
+        remote::{Remote, RemoteOptions},
+    },
     gpu::{Gpu, Options},
     platform::block_on,
     retriever::{
@@ -17,14 +20,24 @@ use crate::{
         index::{Index, Method},
         store::Store,
     },
+    tokenizer::{ReflectionTokens, Tokenizer},
     weights,
 };
+
+/// The generator that the demo makes.
+const MODEL: &str = "demo.gguf";
+/// The passages that come with the page.
+const INDEX: &str = "../public/corpus";
+
+fn home() -> PathBuf {
+    std::env::var_os("SELFRAG_HOME").map_or_else(|| PathBuf::from("models"), PathBuf::from)
+}
 
 /// Options that say what to load. The defaults are where `cargo xtask demo` puts things: `./models`, or `$SELFRAG_HOME`.
 #[derive(Debug, clap::Args)]
 pub struct ModelArgs {
     /// The generator: a GGUF file (the first of split ones) or a Hugging Face folder [default: models/demo.gguf].
-    #[arg(long, value_name = "GGUF|DIR")]
+    #[arg(long, alias = "model_name", value_name = "GGUF|DIR")]
     model: Option<PathBuf>,
     /// A PEFT adapter's folder to merge into the generator.
     #[arg(long, value_name = "DIR")]
@@ -43,12 +56,89 @@ pub struct ModelArgs {
     kv_tokens: Option<usize>,
 }
 
+impl ModelArgs {
+    /// Whether passages to search are named.
+    pub(super) fn names_index(&self) -> bool {
+        self.index.is_some()
+    }
+
+    /// The passages' folder, by its name.
+    pub(super) fn index_name(&self) -> String {
+        let index = self.index.clone().unwrap_or_else(|| home().join(INDEX));
+        index.canonicalize().unwrap_or(index).file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// What `--model` says where a server generates.
+    pub(super) fn served_name(&self) -> Option<&str> {
+        self.model.as_deref().and_then(Path::to_str)
+    }
+
+    /// The generator by its file's name and size, and its adapter's: what tells two models apart without reading them.
+    pub(super) fn generator(&self) -> Result<String> {
+        let model = located(self.model.as_deref(), MODEL, "model")?;
+        let mut name = describe(&model)?;
+        if let Some(adapter) = &self.adapter {
+            name += &format!(" with {}", describe(adapter)?);
+        }
+        Ok(name)
+    }
+}
+
+fn describe(path: &Path) -> Result<String> {
+    let io = |e: std::io::Error| Error::io(path.display().to_string(), e);
+    let bytes = match path.is_dir() {
+        false => path.metadata().map_err(io)?.len(),
+        true => {
+            let sizes = path.read_dir().map_err(io)?.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len()));
+            sizes.sum()
+        }
+    };
+    Ok(format!("{} ({bytes} bytes)", path.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// The engine over a completions server; the retriever, if it is needed, is loaded here.
+pub(super) fn remote_engine(
+    args: &ModelArgs,
+    options: RemoteOptions,
+    tokenizer: &Path,
+    with_retriever: bool,
+) -> Result<Engine> {
+    let (tokenizer, reflection) = vocabulary(tokenizer)?;
+    let remote = Remote::connect(options, &tokenizer, &reflection)?;
+    let retriever = match with_retriever {
+        true => {
+            let index = located(args.index.as_deref(), INDEX, "index")?;
+            let encoder = located(args.encoder.as_deref(), "encoder.gguf", "encoder")?;
+            Some(retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, args.hnsw)?)
+        }
+        false => None,
+    };
+    Engine::new(Box::new(remote), tokenizer, retriever)
+}
+
+/// A vocabulary from a file of its own. SentencePiece's has no reflection tokens: they are added after it, as in the released models.
+fn vocabulary(path: &Path) -> Result<(Tokenizer, ReflectionTokens)> {
+    let name = path.display().to_string();
+    let read = || std::fs::read(path).map_err(|e| Error::io(&name, e));
+    let tokenizer = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => Tokenizer::from_json(&name, &read()?)?,
+        Some("model") => {
+            let mut tokenizer = Tokenizer::from_sentencepiece(&name, &read()?)?;
+            let reflection = ReflectionTokens::add(&mut tokenizer);
+            return Ok((tokenizer, reflection));
+        }
+        _ => Tokenizer::from_metadata(&name, weights::open(path, None)?.metadata())?,
+    };
+    let reflection = ReflectionTokens::find(&tokenizer)?;
+    Ok((tokenizer, reflection))
+}
+
 /// Loads the generator, and the retriever if it is needed.
 pub fn engine(args: &ModelArgs, with_retriever: bool) -> Result<Engine> {
-    let model = located(args.model.as_deref(), "demo.gguf", "model")?;
+    let model = located(args.model.as_deref(), MODEL, "model")?;
     // Found before the weights are read: a missing index should not cost a load.
     let (index, encoder) = if with_retriever {
-        let index = located(args.index.as_deref(), "../public/corpus", "index")?;
+        let index = located(args.index.as_deref(), INDEX, "index")?;
         (Some(index), Some(located(args.encoder.as_deref(), "encoder.gguf", "encoder")?))
     } else {
         (None, None)
@@ -84,8 +174,7 @@ fn retriever(gpu: &Gpu, index: &Path, encoder: &Path, hnsw: bool) -> Result<Box<
 
 /// A path as given, or the default; it must exist.
 fn located(given: Option<&Path>, default: &str, option: &str) -> Result<PathBuf> {
-    let home = std::env::var_os("SELFRAG_HOME").map_or_else(|| PathBuf::from("models"), PathBuf::from);
-    let path = given.map_or_else(|| home.join(default), Path::to_path_buf);
+    let path = given.map_or_else(|| home().join(default), Path::to_path_buf);
     if path.exists() {
         return Ok(path);
     }

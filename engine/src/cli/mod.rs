@@ -3,7 +3,7 @@
 pub mod ask;
 pub mod bench;
 pub mod convert;
-pub mod evaluate;
+pub mod eval;
 pub mod index;
 pub mod load;
 pub mod questions;
@@ -23,7 +23,7 @@ enum Command {
     Ask(ask::Args),
     Bench(bench::Args),
     Convert(convert::Args),
-    Evaluate(evaluate::Args),
+    Eval(eval::Args),
     Index(index::Args),
 }
 
@@ -33,7 +33,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Ask(args) => ask::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
-        Command::Evaluate(args) => evaluate::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Index(args) => index::run(args),
     }
 }

@@ -56,9 +56,9 @@ pub struct Settings {
 
 /// A threshold or none. Not an `Option`, which clap would take for an optional argument.
 #[derive(Debug, Clone, Copy)]
-struct Threshold(Option<f32>);
+pub(super) struct Threshold(pub(super) Option<f32>);
 
-fn parse_threshold(text: &str) -> std::result::Result<Threshold, String> {
+pub(super) fn parse_threshold(text: &str) -> std::result::Result<Threshold, String> {
     match text {
         "none" => Ok(Threshold(None)),
         _ => text.parse().map(|value| Threshold(Some(value))).map_err(|_| "a number or `none` expected".into()),

@@ -3,6 +3,8 @@
 pub mod kv_cache;
 pub mod llama;
 pub mod prompt;
+#[cfg(feature = "cli")]
+pub mod remote;
 pub mod sampler;
 
 use crate::{Error, Result, platform::LocalFuture};

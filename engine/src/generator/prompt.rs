@@ -62,3 +62,8 @@ pub fn passage(
     tokens.push(reflection.paragraph_close);
     Ok(PassageTokens { tokens, cut })
 }
+
+/// What to tell where a passage was cut.
+pub fn cut_message(passage: &Passage, cut: usize) -> String {
+    format!("passage {:?} is too long for the context: {cut} tokens left out", passage.id)
+}

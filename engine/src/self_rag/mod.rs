@@ -1,9 +1,14 @@
-//! The loop: decide, write a candidate per passage, rank.
+//! The loop: decide, write a candidate per passage, rank ([`short`]); or a tree of them, segment after segment ([`long`]).
+//! [`rerank`] weighs what was written anew.
 
 pub mod config;
 pub mod decide;
+pub mod long;
+pub mod plain;
 pub mod rank;
 pub mod relevance;
+pub mod rerank;
+mod sequences;
 pub mod short;
 mod writing;
 
@@ -16,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     config::{Config, DecisionRule, Mode, Task},
+    long::{LongAnswer, LongConfig, LongForm},
     relevance::Relevance,
     short::{Passages, Question, ShortForm},
 };

@@ -14,7 +14,8 @@ use super::{
     Answer, Config, Stop,
     decide::{Decision, decide},
     rank,
-    writing::{Rules, Writing},
+    sequences::Sequences,
+    writing::{Ends, Rules, Writing},
 };
 use crate::{
     Error, Result,
@@ -39,6 +40,8 @@ pub enum Passages {
 pub struct Question {
     /// The question or instruction.
     pub text: String,
+    /// What the retriever is asked, where that is not the text itself: an instruction around a question finds the instruction.
+    pub query: Option<String>,
     /// Where its passages come from.
     pub passages: Passages,
 }
@@ -46,12 +49,17 @@ pub struct Question {
 impl Question {
     /// A question to be answered with the retriever's help.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), passages: Passages::Retrieved }
+        Self { text: text.into(), query: None, passages: Passages::Retrieved }
     }
 
     /// A question with the user's own passages.
     pub fn with_passages(text: impl Into<String>, passages: Vec<Passage>) -> Self {
-        Self { text: text.into(), passages: Passages::Given(passages) }
+        Self { text: text.into(), query: None, passages: Passages::Given(passages) }
+    }
+
+    /// What is searched for.
+    pub fn query(&self) -> &str {
+        self.query.as_deref().unwrap_or(&self.text)
     }
 }
 
@@ -82,46 +90,14 @@ impl ShortForm<'_> {
     ) -> Result<Vec<Answer>> {
         self.config.check()?;
         let Self { generator, retriever, tokenizer, reflection, config, stop } = self;
-        let rules = Rules { tokenizer, reflection, config };
+        let ends = if config.stop_at_retrieval { Ends::Request } else { Ends::Never };
+        let rules = Rules { tokenizer, reflection, config, ends };
         generator.watch(&reflection.watched());
         // The decision is the model's most likely word; candidates may be sampled.
         generator.set_sampling(Sampling::GREEDY)?;
-        let sequences = Sequences { generator, live: Vec::new() };
+        let sequences = Sequences::new(generator);
         let mut batch = Batch { sequences, retriever, rules, questions, stop, on_event };
         batch.run().await
-    }
-}
-
-/// The sequences of a batch; frees what is left of them when it goes.
-struct Sequences<'a> {
-    generator: &'a mut dyn Generator,
-    live: Vec<SeqId>,
-}
-
-impl Sequences<'_> {
-    fn start(&mut self) -> Result<SeqId> {
-        let seq = self.generator.start()?;
-        self.live.push(seq);
-        Ok(seq)
-    }
-
-    fn fork(&mut self, seq: SeqId) -> Result<SeqId> {
-        let fork = self.generator.fork(seq)?;
-        self.live.push(fork);
-        Ok(fork)
-    }
-
-    fn free(&mut self, seq: SeqId) {
-        self.live.retain(|&live| live != seq);
-        self.generator.free(seq);
-    }
-}
-
-impl Drop for Sequences<'_> {
-    fn drop(&mut self) {
-        for seq in std::mem::take(&mut self.live) {
-            self.generator.free(seq);
-        }
     }
 }
 
@@ -177,15 +153,8 @@ impl Batch<'_, '_> {
             prompts.push(Prompt { seq, n_tokens: tokens.len() });
             batch.push((seq, tokens));
         }
-        let steps = self.forward(&batch).await?;
+        let steps = self.sequences.forward(&batch, self.stop).await?;
         Ok((prompts, steps))
-    }
-
-    async fn forward(&mut self, batch: &[(SeqId, Vec<u32>)]) -> Result<Vec<StepOutput>> {
-        self.stop.check()?;
-        let steps = self.sequences.generator.forward(batch).await?;
-        assert_eq!(steps.len(), batch.len(), "the generator gives one output for each sequence");
-        Ok(steps)
     }
 
     fn decide(&self, step: &StepOutput) -> Decision {
@@ -208,7 +177,7 @@ impl Batch<'_, '_> {
         }
         if let Some(retriever) = self.retriever.as_mut().filter(|_| !searched.is_empty()) {
             self.stop.check()?;
-            let texts: Vec<&str> = searched.iter().map(|&index| self.questions[index].text.as_str()).collect();
+            let texts: Vec<&str> = searched.iter().map(|&index| self.questions[index].query()).collect();
             let found = retriever.search(&texts, self.rules.config.n_docs).await?;
             assert_eq!(found.len(), searched.len(), "the retriever gives one list for each question");
             for (index, mut found) in searched.into_iter().zip(found) {
@@ -251,30 +220,23 @@ impl Batch<'_, '_> {
         self.rules.config.max_new_tokens.min(self.sequences.generator.context_length() - used)
     }
 
-    /// The passage is cut so that an answer of full length fits, but never to less than half of what the prompt leaves.
+    /// The passage, cut where it does not fit.
     fn passage_tokens(&mut self, question: usize, prompt: &Prompt, passage: &Passage) -> Result<Vec<u32>> {
-        let Rules { tokenizer, reflection, config } = self.rules;
         let left = self.sequences.generator.context_length() - prompt.n_tokens;
-        let max_tokens = left.saturating_sub(config.max_new_tokens).max(left / 2);
-        let made = prompt::passage(tokenizer, reflection, passage, config.segment_prefix, max_tokens)?;
+        let made = self.rules.passage(passage, left, self.rules.config.max_new_tokens)?;
         if made.cut > 0 {
-            let message = format!("passage {:?} is too long for the context: {} tokens left out", passage.id, made.cut);
+            let message = prompt::cut_message(passage, made.cut);
             (self.on_event)(question, Event::Warning { message });
         }
         Ok(made.tokens)
     }
 
-    /// One pass for all unfinished candidates.
+    /// One pass for all unfinished candidates; those that are then finished leave the cache.
     async fn step(&mut self, writings: &mut [Writing]) -> Result<()> {
-        let mut open: Vec<&mut Writing> = writings.iter_mut().filter(|writing| !writing.finished).collect();
-        let batch: Vec<(SeqId, Vec<u32>)> = open.iter_mut().map(|w| (w.seq, std::mem::take(&mut w.input))).collect();
-        let steps = self.forward(&batch).await?;
-        for (writing, step) in open.into_iter().zip(&steps) {
-            let question = writing.question;
-            writing.read(step, &self.rules, &mut |event| (self.on_event)(question, event));
-            if writing.finished {
-                self.sequences.free(writing.seq);
-            }
+        let open: Vec<usize> = (0..writings.len()).filter(|&index| !writings[index].finished).collect();
+        self.sequences.step(writings, &self.rules, self.stop, self.on_event).await?;
+        for index in open.into_iter().filter(|&index| writings[index].finished) {
+            self.sequences.free(writings[index].seq);
         }
         Ok(())
     }

@@ -179,7 +179,7 @@ impl Tokenizer {
     }
 
     /// A token's bytes, none for special tokens and unknown ids.
-    fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+    pub(crate) fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
         let index = id as usize;
         let text = self.tokens.get(index)?;
         match self.types[index] {
@@ -189,7 +189,7 @@ impl Tokenizer {
     }
 
     /// Whether a decoded text loses the space that encoding puts in front.
-    fn strips_first_space(&self) -> bool {
+    pub(crate) fn strips_first_space(&self) -> bool {
         self.space_prefix != SpacePrefix::Never || self.bytes.is_word_piece()
     }
 

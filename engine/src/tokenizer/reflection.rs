@@ -137,6 +137,11 @@ impl ReflectionTokens {
         ]
     }
 
+    /// Whether the token says if the next segment needs a passage.
+    pub fn is_retrieval(&self, token: u32) -> bool {
+        [self.no_retrieval, self.retrieval, self.continue_].contains(&token)
+    }
+
     /// Whether the token says how well the passage supports the text.
     pub fn is_support(&self, token: u32) -> bool {
         [self.fully, self.partially, self.no_support].contains(&token)

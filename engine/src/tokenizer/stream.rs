@@ -70,6 +70,11 @@ pub struct DecodeStream {
 }
 
 impl DecodeStream {
+    /// For text that goes on after a special token: a leading space is the text's own.
+    pub fn continuing() -> Self {
+        Self { started: true, ..Self::default() }
+    }
+
     /// The text that `id` completes; may be empty.
     pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> String {
         let Some(bytes) = tokenizer.token_bytes(id) else { return String::new() };
