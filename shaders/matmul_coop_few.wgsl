@@ -161,7 +161,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #ifdef NORM
     // Sixteen invocations a token, then one.
     let part = local % 16u;
-    let squared = sums[part * 16u + token] + sums[(part + 16u) * 16u + token] + sums[(part + 32u) * 16u + token] + sums[(part + 48u) * 16u + token];
+    let squared = sums[part * 16u + token] + sums[(part + 16u) * 16u + token]
+        + sums[(part + 32u) * 16u + token] + sums[(part + 48u) * 16u + token];
     workgroupBarrier();
     sums[local] = squared;
     workgroupBarrier();
