@@ -1,6 +1,6 @@
 //! Every step of the model, kept so that the algorithms can be replayed without it (`tests/replay/replay.py`).
 //!
-//! JSON lines. The first says what the ids mean; then one a batch:
+//! JSON lines, compressed where the name ends in .gz. The first says what the ids mean; then one a batch:
 //!
 //! ```text
 //! {"kind": "model", "reflection": {…}, "watched": [13 ids], "stops": […], "strips_first_space": …, "header": {…}}
@@ -22,6 +22,7 @@ use std::{
     rc::Rc,
 };
 
+use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
 use super::{
@@ -58,7 +59,7 @@ struct Sequence {
 /// Writes what a watched engine does.
 pub struct Recorder {
     name: String,
-    file: BufWriter<File>,
+    file: BufWriter<Box<dyn Write>>,
     tape: Rc<RefCell<Tape>>,
 }
 
@@ -72,7 +73,11 @@ impl Recorder {
     /// Begins a recording and returns the engine to use with it.
     pub fn start(path: &Path, engine: Engine, header: &Header) -> Result<(Self, Engine)> {
         let name = path.display().to_string();
-        let file = BufWriter::new(File::create(path).map_err(|e| Error::io(&name, e))?);
+        let file = File::create(path).map_err(|e| Error::io(&name, e))?;
+        // The encoder ends its stream when it is dropped.
+        let file: Box<dyn Write> =
+            if name.ends_with(".gz") { Box::new(GzEncoder::new(file, Compression::default())) } else { Box::new(file) };
+        let file = BufWriter::new(file);
         let tape = Rc::new(RefCell::new(Tape::default()));
         let (for_generator, for_retriever) = (tape.clone(), tape.clone());
         let engine = engine.wrap(

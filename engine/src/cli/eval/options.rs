@@ -113,7 +113,7 @@ pub(super) struct Common {
     /// In how many parts the rows are divided.
     #[arg(long, alias = "num_shards", value_name = "N", default_value_t = 1)]
     pub(super) num_shards: usize,
-    /// Write every step of the model, for tests/replay/replay.py.
+    /// Write every step of the model, for tests/replay/replay.py; .gz is compressed.
     #[arg(long, value_name = "FILE")]
     pub(super) record: Option<PathBuf>,
     #[command(flatten)]
