@@ -8,7 +8,7 @@ use selfrag::{
     Result,
     generator::{
         Generator, SeqId,
-        llama::{Llama, LlamaOptions},
+        llama::{Llama, LlamaOptions, StepPlan},
         sampler::Sampling,
     },
     ops::self_test::{FORMATS, Random},
@@ -51,7 +51,7 @@ fn check_model(folder: &str) {
     for (max_rows, kv_f32, fuse, tolerance) in
         [(256, true, false, 3e-4), (256, true, true, 3e-4), (7, true, true, 3e-4), (256, false, false, 3e-3)]
     {
-        let options = LlamaOptions { max_rows: Some(max_rows), kv_f32, fuse_norm: Some(fuse), ..Default::default() };
+        let options = LlamaOptions { max_rows: Some(max_rows), kv_f32, plan: Some(StepPlan { fuse_norm: fuse, integers: false, wide_attention: fuse }), ..Default::default() };
         let mut llama = load(&*weights, options);
         let vocabulary = llama.config().vocabulary;
         let expected = golden.logits(vocabulary);
@@ -116,6 +116,28 @@ async fn zigzag(llama: &mut Llama, prompt: &[u32]) -> Result<Vec<(u32, f32)>> {
     Ok(out)
 }
 
+/// Tuning tries every choice that matters to the model and leaves it as good as it was: the same text, all of the cache free.
+#[test]
+fn tuning_changes_no_answer() {
+    let golden = Golden::read("tiny_llama/tied");
+    let weights = weights::open(&golden.folder, None).expect("the folder opens");
+    let mut llama = load(&*weights, LlamaOptions::default());
+    let (free, usual) = (llama.free_tokens(), llama.plan());
+    let tuned = block_on(llama.tune()).expect("it is tuned");
+    assert_eq!(tuned.tried[0].0, usual, "the usual plan comes first");
+    assert_eq!(tuned.tried.len(), 3, "its floats leave no choice of integers");
+    let best = tuned.tried.iter().find(|(plan, _)| *plan == tuned.plan).expect("what was chosen was tried");
+    assert!(tuned.tried.iter().all(|(_, ms)| *ms > 0.0 && best.1 <= *ms * 1.04), "{tuned:?}");
+    assert_eq!((llama.plan(), llama.free_tokens()), (tuned.plan, free));
+    let text = block_on(greedy(&mut llama, &golden.tokens, golden.greedy.len())).expect("greedy");
+    assert_eq!(text, golden.greedy);
+    assert_eq!(load(&*weights, LlamaOptions::default()).tuning_key(), llama.tuning_key());
+
+    // Without room for the steps nothing is tried.
+    let mut small = load(&*weights, LlamaOptions { kv_tokens: Some(64), ..Default::default() });
+    assert!(block_on(small.tune()).expect("nothing to do").tried.is_empty());
+}
+
 #[test]
 fn looking_ahead_changes_no_output() {
     let golden = Golden::read("tiny_llama/tied");
@@ -144,7 +166,7 @@ fn torch_shards_with_a_peft_adapter() {
 fn smollm2() {
     let golden = Golden::read("smollm2/base.json");
     let weights = weights::open(&common::model("SmolLM2-135M-Instruct.Q4_1.gguf"), None).expect("opens");
-    let mut llama = load(&*weights, LlamaOptions { integers: Some(true), ..Default::default() });
+    let mut llama = load(&*weights, LlamaOptions { plan: Some(StepPlan { fuse_norm: false, integers: true, wide_attention: false }), ..Default::default() });
     let logits = block_on(prefill(&mut llama, &golden.tokens)).expect("prefill");
     golden.check_sampled_logits(&logits, 1e-3);
     assert_eq!(block_on(greedy(&mut llama, &golden.tokens, golden.greedy.len())).expect("greedy"), golden.greedy);

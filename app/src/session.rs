@@ -4,9 +4,9 @@ use selfrag::{
     Result,
     engine::Engine,
     event::Event,
-    generator::llama::{Llama, LlamaOptions, LoadProgress, Loaded},
+    generator::llama::{Llama, LlamaOptions, LoadProgress, Loaded, Tunings},
     gpu::Gpu,
-    platform::{ByteSource, now_ms},
+    platform::{ByteSource, Store as _, now_ms, opfs::Directory},
     retriever::{
         Retriever,
         encoder::Encoder,
@@ -45,7 +45,12 @@ impl Session {
     ) -> Result<Self> {
         let weights = Gguf::open(generator).await?;
         let mut report = |LoadProgress { bytes, total }| post(&Reply::Uploading { bytes, total });
-        let generator = Llama::load(gpu, &weights, LlamaOptions::default(), &mut report).await?;
+        let mut generator = Llama::load(gpu, &weights, LlamaOptions::default(), &mut report).await?;
+        // A software device is not measured: it would compile for longer than it can win.
+        if !gpu.facts().software {
+            post(&Reply::Preparing("Measuring this GPU".into()));
+            tune(&mut generator).await?;
+        }
         let details = details(&generator, &weights);
         post(&Reply::Preparing("Opening the passages".into()));
         let (retriever, n_passages) = retriever(gpu, encoder).await?;
@@ -108,6 +113,39 @@ fn config(settings: &Settings) -> Config {
         max_new_tokens: settings.max_new_tokens,
         ..Config::paper()
     }
+}
+
+/// Chooses how steps are computed: as kept in browser storage, or by measuring, once for a device and model.
+async fn tune(llama: &mut Llama) -> Result<()> {
+    const FILE: &str = "tunings.json";
+    let folder = Directory::root().await.ok();
+    let kept = match &folder {
+        Some(folder) => read_small(folder, FILE).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let (mut tunings, key) = (Tunings::parse(&kept), llama.tuning_key());
+    if let Some(plan) = tunings.get(&key) {
+        llama.set_plan(plan);
+        return Ok(());
+    }
+    tunings.insert(key, llama.tune().await?.plan);
+    if let Some(folder) = &folder {
+        // Where it can not be kept it is measured again.
+        let _ = write_small(folder, FILE, tunings.to_json().as_bytes()).await;
+    }
+    Ok(())
+}
+
+async fn read_small(folder: &Directory, file: &str) -> Result<Vec<u8>> {
+    let size = folder.size(file).await?.unwrap_or(0).min(1 << 20);
+    folder.open(file).await?.read(0, size as usize).await
+}
+
+async fn write_small(folder: &Directory, file: &str, bytes: &[u8]) -> Result<()> {
+    folder.remove(file).await?;
+    let mut file = folder.append(file).await?;
+    file.append(bytes)?;
+    file.flush()
 }
 
 fn details(generator: &Llama, weights: &Gguf) -> Vec<String> {

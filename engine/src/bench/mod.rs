@@ -32,7 +32,8 @@ use crate::{
 };
 
 /// Names of the workloads and what they do.
-pub const WORKLOADS: [(&str, &str); 10] = [
+pub const WORKLOADS: [(&str, &str); 11] = [
+    (TUNE, "one step of one sequence by each plan; the quickest is in use for what comes after"),
     ("decode", "one sequence, from 256 tokens of context on"),
     ("decode-10", "ten sequences over one shared prefix of 256 tokens, in sum"),
     ("decode-2048", "one sequence, from 2,048 tokens of context on"),
@@ -48,6 +49,8 @@ pub const WORKLOADS: [(&str, &str); 10] = [
     ("encode-512", "the same with 512 tokens"),
 ];
 
+/// The workload that chooses how steps are computed.
+const TUNE: &str = "tune";
 /// The workload that loads a file.
 pub(crate) const LOAD: &str = "load";
 /// How the names of the others begin that need no Llama.
@@ -111,6 +114,10 @@ pub async fn run(gpu: &Gpu, spec: &Spec, progress: &mut dyn FnMut(Progress)) -> 
     for workload in workloads {
         tell(workload, None);
         let row = match workload.as_str() {
+            TUNE => {
+                tune(&mut llama, &mut report, weights.bytes_per_token()).await?;
+                continue;
+            }
             "decode" => decode(&mut llama, spec, workload, 1, 256).await?,
             "decode-10" => decode(&mut llama, spec, workload, 10, 256).await?,
             "decode-2048" => decode(&mut llama, spec, workload, 1, 2048).await?,
@@ -225,6 +232,18 @@ async fn measured(
     let ((), Clocks { secs, gpu_secs }) = timed(&gpu, async || work(llama).await).await?;
     let launches = (gpu.launches() - launches) as f64 / passes as f64;
     Ok(Row { workload: name.into(), tokens, passes, secs, gpu_secs, launches, ..Row::default() })
+}
+
+/// A row for each plan that was tried.
+async fn tune(llama: &mut Llama, report: &mut Report, bytes: u64) -> Result<()> {
+    warm_up(llama, 1).await?;
+    let tuned = llama.tune().await?;
+    for (plan, ms) in tuned.tried {
+        let chosen = if plan == tuned.plan { ", chosen" } else { "" };
+        let row = Row { workload: format!("{TUNE}: {plan}{chosen}"), tokens: 1, passes: 1, secs: ms / 1e3, ..Row::default() };
+        report.push(row, bytes);
+    }
+    Ok(())
 }
 
 async fn decode(llama: &mut Llama, spec: &Spec, name: &str, count: usize, context: usize) -> Result<Row> {

@@ -61,7 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if passages.is_empty() { Question::new(text) } else { Question::with_passages(text, passages.clone()) }
     };
     let questions: Vec<Question> = texts.into_iter().map(to_question).collect();
-    let mut engine = load::engine(&args.model, needs_retriever)?;
+    let mut engine = load::engine(&args.model, needs_retriever, true)?;
     let stop = Stop::default();
     for batch in questions.chunks(BATCH) {
         let mut view = Live::new(batch.len() == 1 && !args.json);

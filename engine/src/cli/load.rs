@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     engine::Engine,
     generator::{
-        llama::{Llama, LlamaOptions},
+        llama::{Llama, LlamaOptions, Tunings},
         remote::{Remote, RemoteOptions},
     },
     gpu::{Gpu, Options},
@@ -28,6 +28,8 @@ use crate::{
 const MODEL: &str = "demo.gguf";
 /// The passages that come with the page.
 const INDEX: &str = "../public/corpus";
+/// How steps are computed on the devices that were measured.
+const TUNINGS: &str = "tunings.json";
 
 fn home() -> PathBuf {
     std::env::var_os("SELFRAG_HOME").map_or_else(|| PathBuf::from("models"), PathBuf::from)
@@ -133,8 +135,9 @@ fn vocabulary(path: &Path) -> Result<(Tokenizer, ReflectionTokens)> {
     Ok((tokenizer, reflection))
 }
 
-/// Loads the generator, and the retriever if it is needed.
-pub fn engine(args: &ModelArgs, with_retriever: bool) -> Result<Engine> {
+/// Loads the generator, and the retriever if it is needed. `tune`: steps are computed in the way that is quickest here, which is measured
+/// once and kept; without it in the usual way, so that a run that is resumed elsewhere rounds as it did.
+pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engine> {
     let model = located(args.model.as_deref(), MODEL, "model")?;
     // Found before the weights are read: a missing index should not cost a load.
     let (index, encoder) = if with_retriever {
@@ -150,11 +153,15 @@ pub fn engine(args: &ModelArgs, with_retriever: bool) -> Result<Engine> {
         bar.set_style(style);
     }
     let options = LlamaOptions { kv_tokens: args.kv_tokens, ..LlamaOptions::default() };
-    let llama = block_on(Llama::load(&gpu, weights.as_ref(), options, &mut |progress| {
+    let mut llama = block_on(Llama::load(&gpu, weights.as_ref(), options, &mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.bytes);
     }))?;
     bar.finish_and_clear();
+    // A software device is not measured: it would compile for longer than it can win (EXPERIMENTS.md).
+    if tune && !gpu.facts().software {
+        tuned(&mut llama)?;
+    }
     let retriever = match (index, encoder) {
         (Some(index), Some(encoder)) => Some(retriever(&gpu, &index, &encoder, args.hnsw)?),
         _ => None,
@@ -170,6 +177,21 @@ fn retriever(gpu: &Gpu, index: &Path, encoder: &Path, hnsw: bool) -> Result<Box<
         let store = Store::open(Box::new(Folder::new(index))).await?;
         Ok(Box::new(Index::open(store, Box::new(encoder), method, &mut |_| {}).await?) as Box<dyn Retriever>)
     })
+}
+
+/// Chooses how steps are computed: as kept, or by measuring.
+fn tuned(llama: &mut Llama) -> Result<()> {
+    let (path, key) = (home().join(TUNINGS), llama.tuning_key());
+    let mut tunings = Tunings::parse(&std::fs::read(&path).unwrap_or_default());
+    match tunings.get(&key) {
+        Some(plan) => llama.set_plan(plan),
+        None => {
+            tunings.insert(key, block_on(llama.tune())?.plan);
+            // Where it can not be kept it is measured again.
+            let _ = std::fs::write(&path, tunings.to_json());
+        }
+    }
+    Ok(())
 }
 
 /// A path as given, or the default; it must exist.

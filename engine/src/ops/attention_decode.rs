@@ -17,7 +17,8 @@ pub fn pieces_bytes(heads: Heads, rows: usize, splits: usize) -> u64 {
 }
 
 /// Turns the query and the key of each row, writes key and value into the cache, and computes the pieces of its attention. Each row
-/// is of another sequence. The head size must be a multiple of eight, and RoPE's pairs GGUF's.
+/// is of another sequence. The head size must be a multiple of eight, and RoPE's pairs GGUF's. `wide`: by workgroups of 256 instead of 64,
+/// which keep more loads under way.
 #[allow(clippy::too_many_arguments, reason = "one argument a binding")]
 pub fn attention_decode(
     gpu: &Gpu,
@@ -29,6 +30,7 @@ pub fn attention_decode(
     qkv: &Tensor,
     cache: KvCache<'_>,
     (pieces, splits): (&Buffer, usize),
+    wide: bool,
 ) {
     let Heads { heads: n_heads, kv_heads, head_dim } = heads;
     assert!(head_dim.is_multiple_of(8) && head_dim <= 256, "attention_decode: head_dim {head_dim}");
@@ -48,8 +50,7 @@ pub fn attention_decode(
         scale: 1.0 / (head_dim as f32).sqrt(),
     };
     let buffers = [rows.0, pages.table, &qkv.buffer, &rope.angles, cache.keys, cache.values, pieces];
-    // Many invocations keep more loads under way; a software device has nothing to wait for, and takes them one by one.
-    let mut defines = vec![if gpu.facts().software { "THREADS=64" } else { "THREADS=256" }];
+    let mut defines = vec![if wide { "THREADS=256" } else { "THREADS=64" }];
     defines.extend(cache.defines());
     recording.dispatch(gpu, ("attention_decode", &defines), params, &buffers, [rows.1, n_heads, splits]);
 }

@@ -4,7 +4,7 @@ use super::{Heads, Integers, Tiles};
 use crate::gpu::{Buffer, Gpu, Recording, Tensor, params};
 
 /// y = Σ pieces / Σ weights for each row; `splits` as given to [`super::attention_decode`]. With `integers` the same goes there
-/// too; heads are then whole blocks of 32.
+/// too; heads are then whole blocks of 32. `wide`: eight pieces are read at a time, as suits a device that waits for memory.
 pub fn attention_merge(
     gpu: &Gpu,
     recording: &mut Recording,
@@ -13,6 +13,7 @@ pub fn attention_merge(
     (pieces, splits): (&Buffer, usize),
     y: &Tensor,
     integers: Option<&Integers>,
+    wide: bool,
 ) {
     assert!(y.cols == heads.heads * heads.head_dim && rows.1 <= y.rows, "attention_merge: y is {}×{}", y.rows, y.cols);
     if let Some(z) = integers {
@@ -27,8 +28,7 @@ pub fn attention_merge(
     };
     let mut buffers = vec![rows.0, pieces, &y.buffer];
     buffers.extend(integers.map(|z| &z.buffer));
-    // A software device has nothing to wait for.
-    let mut defines = vec![if gpu.facts().software { "AT_ONCE=1" } else { "AT_ONCE=8" }];
+    let mut defines = vec![if wide { "AT_ONCE=8" } else { "AT_ONCE=1" }];
     defines.extend(integers.map(|_| "QUANT"));
     recording.dispatch(gpu, ("attention_merge", &defines), params, &buffers, [rows.1, heads.heads, 1]);
 }

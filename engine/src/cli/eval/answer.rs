@@ -149,7 +149,7 @@ fn generator(common: &Common) -> anyhow::Result<String> {
 fn engine(common: &Common, plan: &Plan<'_>, searches: bool) -> anyhow::Result<Engine> {
     let remote = &common.remote;
     let (Some(address), Some(tokenizer)) = (&remote.generator, &remote.tokenizer) else {
-        return Ok(load::engine(&common.model, searches)?);
+        return Ok(load::engine(&common.model, searches, false)?);
     };
     let base = plan.method.base();
     let options = RemoteOptions {

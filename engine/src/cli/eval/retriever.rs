@@ -50,7 +50,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(!labelled.is_empty(), "{}: no questions", args.questions.display());
     anyhow::ensure!(args.ndocs > 0, "--ndocs: at least 1 expected");
     let instructions = args.instructions.as_deref().map(questions::plain).transpose()?;
-    let mut engine = load::engine(&args.model, true)?;
+    let mut engine = load::engine(&args.model, true, false)?;
     let found = recall(&mut engine, &labelled, args.ndocs)?;
     println!("R@{}: {:.1} % of {} questions", args.ndocs, found * 100.0, labelled.len());
     if let Some(instructions) = instructions {

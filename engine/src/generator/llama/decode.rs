@@ -134,10 +134,10 @@ impl Llama {
             let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
             let pieces = (&s.pieces, splits);
             self.normed_product(r, &layer.attention_norm, &layer.qkv, &s.qkv, rows, ready);
-            ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
+            ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces, self.plan.wide_attention);
             let integers = self.on_integers(&layer.output) && config.heads.head_dim.is_multiple_of(32);
             let attended = integers.then_some(&s.attended_int);
-            ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, attended);
+            ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, attended, self.plan.wide_attention);
             let next = (&layer.ffn_norm, &layer.gate_up);
             ready = self.residual_product(r, &layer.output, (&s.attended, &s.attended_int, integers), next, rows);
             let gated = self.gated_product(r, layer, rows, ready);
@@ -176,7 +176,7 @@ impl Llama {
             let pieces = (&s.pieces, splits);
             let x = if i == 0 { plain(&tiles.x) } else { normed };
             ops::matmul_coop_few(gpu, r, &layer.qkv, x, FewOut::Plain { y: &s.qkv, add: false }, rows);
-            ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces);
+            ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces, self.plan.wide_attention);
             ops::attention_merge_tiles(gpu, r, config.heads, info, pieces, &tiles.attended);
             ops::matmul_coop_few(gpu, r, &layer.output, plain(&tiles.attended), next(&layer.ffn_norm), rows);
             if layer.gate_up.is_whole() {
@@ -195,7 +195,7 @@ impl Llama {
 
     /// Whether products with the matrix take activations as integers.
     fn on_integers(&self, matrix: &Matrix) -> bool {
-        self.integers && matrix.is_blocks()
+        self.plan.integers && matrix.is_blocks()
     }
 
     /// y = matrix · RMSNorm(x), in one launch or two. `ready`: x is there as integers.
@@ -206,9 +206,9 @@ impl Llama {
         if self.on_integers(matrix) {
             self.quantized(r, gain, rows, ready);
             ops::matmul_int(gpu, r, matrix, &s.x_int, y, rows, Int { norm: Some(eps), ..Int::default() });
-        } else if self.fuse_norm && matrix.is_floats() && rows == 1 {
+        } else if self.plan.fuse_norm && matrix.is_floats() && rows == 1 {
             ops::matmul_one(gpu, r, matrix, &s.x, y, One { norm: Some(norm), ..One::default() });
-        } else if self.fuse_norm && matrix.is_floats() {
+        } else if self.plan.fuse_norm && matrix.is_floats() {
             ops::matmul_vec_norm(gpu, r, matrix, norm, false, &s.x, y, rows);
         } else {
             ops::rms_norm(gpu, r, &s.x, gain, eps, &s.normed, rows);
@@ -227,9 +227,9 @@ impl Llama {
             ops::matmul_int(gpu, r, matrix, &s.x_int, &s.gated, rows, int);
             return true;
         }
-        if self.fuse_norm && matrix.is_floats() && matrix.is_whole() && rows == 1 {
+        if self.plan.fuse_norm && matrix.is_floats() && matrix.is_whole() && rows == 1 {
             ops::matmul_one(gpu, r, matrix, &s.x, &s.gated, One { norm: Some(norm), swiglu: true, add: false });
-        } else if self.fuse_norm && matrix.is_floats() && matrix.is_whole() {
+        } else if self.plan.fuse_norm && matrix.is_floats() && matrix.is_whole() {
             ops::matmul_vec_norm(gpu, r, matrix, norm, true, &s.x, &s.gated, rows);
         } else {
             // Gate and up differ in format, or are too large for one binding.
@@ -271,7 +271,7 @@ impl Llama {
 
     /// A product of any formats.
     fn product(&self, r: &mut Recording, matrix: &Matrix, x: &Tensor, y: &Tensor, rows: usize, add: bool) {
-        if self.fuse_norm && rows == 1 && matrix.is_floats() {
+        if self.plan.fuse_norm && rows == 1 && matrix.is_floats() {
             ops::matmul_one(&self.gpu, r, matrix, x, y, One { add, ..One::default() });
         } else {
             ops::matmul_vec(&self.gpu, r, matrix, x, y, rows, Epilogue { add, bias: None });

@@ -10,6 +10,7 @@ mod decode;
 mod forward;
 mod model;
 mod sampling;
+mod tune;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,6 +19,7 @@ use std::{
 
 pub use config::LlamaConfig;
 pub use model::{LoadProgress, Loaded};
+pub use tune::{StepPlan, Tuned, Tunings};
 
 use super::{
     Generator, SeqId, StepOutput,
@@ -44,12 +46,8 @@ pub struct LlamaOptions {
     pub max_rows: Option<usize>,
     /// Keep keys and values as f32 instead of f16: twice the memory, for comparisons with f32 references.
     pub kv_f32: bool,
-    /// Normalise inside the products of a decoding step: fewer launches, more arithmetic. None: on a GPU, where a launch costs more
-    /// than the arithmetic, and not on a software device, where it is the other way round.
-    pub fuse_norm: Option<bool>,
-    /// Multiply block formats with activations as 16-bit integers in a decoding step. None: on a GPU; a software device is quicker
-    /// with floats.
-    pub integers: Option<bool>,
+    /// How a decoding step is computed. None: [`StepPlan::usual`]; [`Llama::tune`] measures which is quickest.
+    pub plan: Option<StepPlan>,
     /// Queue the next step before the last is read, in the belief that the most likely tokens are taken. None: on a GPU, and not on a
     /// software device, which would compute in vain where the belief is wrong.
     pub look_ahead: Option<bool>,
@@ -64,8 +62,7 @@ pub struct Llama {
     table: PageTable,
     cache: Vec<(Buffer, Buffer)>, // per layer keys and values: (slots, kv_heads · head_dim) in f16 or f32
     kv_f32: bool,
-    fuse_norm: bool,
-    integers: bool,
+    plan: StepPlan,
     scratch: Scratch,
     /// What a decoding step launches.
     decode: HashMap<StepKey, Rc<Recording>>,
@@ -161,8 +158,7 @@ impl Llama {
             table,
             cache,
             kv_f32,
-            fuse_norm: options.fuse_norm.unwrap_or(!gpu.facts().software),
-            integers: options.integers.unwrap_or(!gpu.facts().software),
+            plan: options.plan.unwrap_or_else(|| StepPlan::usual(gpu.facts())),
             scratch,
             decode: HashMap::new(),
             ahead: None,

@@ -6,7 +6,7 @@ use crate::{
     gpu::{Buffer, Gpu},
     ops::{self, Loading, Matrix, Rope},
     platform::now_ms,
-    weights::{Weights, read_values},
+    weights::{DType, Weights, read_values},
 };
 
 /// How far a load has come.
@@ -48,6 +48,13 @@ pub(super) struct Layer {
     pub(super) ffn_norm: Buffer,       // (hidden)
     pub(super) gate_up: Matrix,        // (2 · feed_forward, hidden)
     pub(super) down: Matrix,           // (hidden, feed_forward)
+}
+
+impl Layer {
+    /// The formats of its matrices.
+    pub(super) fn formats(&self) -> impl Iterator<Item = DType> {
+        [&self.qkv, &self.output, &self.gate_up, &self.down].into_iter().flat_map(Matrix::formats)
+    }
 }
 
 impl Model {
