@@ -51,7 +51,12 @@ fn check_model(folder: &str) {
     for (max_rows, kv_f32, fuse, tolerance) in
         [(256, true, false, 3e-4), (256, true, true, 3e-4), (7, true, true, 3e-4), (256, false, false, 3e-3)]
     {
-        let options = LlamaOptions { max_rows: Some(max_rows), kv_f32, plan: Some(StepPlan { fuse_norm: fuse, integers: false, wide_attention: fuse }), ..Default::default() };
+        let options = LlamaOptions {
+            max_rows: Some(max_rows),
+            kv_f32,
+            plan: Some(StepPlan { fuse_norm: fuse, integers: false, wide_attention: fuse }),
+            ..Default::default()
+        };
         let mut llama = load(&*weights, options);
         let vocabulary = llama.config().vocabulary;
         let expected = golden.logits(vocabulary);
@@ -166,7 +171,13 @@ fn torch_shards_with_a_peft_adapter() {
 fn smollm2() {
     let golden = Golden::read("smollm2/base.json");
     let weights = weights::open(&common::model("SmolLM2-135M-Instruct.Q4_1.gguf"), None).expect("opens");
-    let mut llama = load(&*weights, LlamaOptions { plan: Some(StepPlan { fuse_norm: false, integers: true, wide_attention: false }), ..Default::default() });
+    let mut llama = load(
+        &*weights,
+        LlamaOptions {
+            plan: Some(StepPlan { fuse_norm: false, integers: true, wide_attention: false }),
+            ..Default::default()
+        },
+    );
     let logits = block_on(prefill(&mut llama, &golden.tokens)).expect("prefill");
     golden.check_sampled_logits(&logits, 1e-3);
     assert_eq!(block_on(greedy(&mut llama, &golden.tokens, golden.greedy.len())).expect("greedy"), golden.greedy);

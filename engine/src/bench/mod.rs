@@ -240,7 +240,8 @@ async fn tune(llama: &mut Llama, report: &mut Report, bytes: u64) -> Result<()> 
     let tuned = llama.tune().await?;
     for (plan, ms) in tuned.tried {
         let chosen = if plan == tuned.plan { ", chosen" } else { "" };
-        let row = Row { workload: format!("{TUNE}: {plan}{chosen}"), tokens: 1, passes: 1, secs: ms / 1e3, ..Row::default() };
+        let row =
+            Row { workload: format!("{TUNE}: {plan}{chosen}"), tokens: 1, passes: 1, secs: ms / 1e3, ..Row::default() };
         report.push(row, bytes);
     }
     Ok(())

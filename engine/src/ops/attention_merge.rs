@@ -5,6 +5,7 @@ use crate::gpu::{Buffer, Gpu, Recording, Tensor, params};
 
 /// y = Σ pieces / Σ weights for each row; `splits` as given to [`super::attention_decode`]. With `integers` the same goes there
 /// too; heads are then whole blocks of 32. `wide`: eight pieces are read at a time, as suits a device that waits for memory.
+#[allow(clippy::too_many_arguments, reason = "one argument a binding")]
 pub fn attention_merge(
     gpu: &Gpu,
     recording: &mut Recording,

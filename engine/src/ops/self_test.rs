@@ -136,7 +136,7 @@ pub async fn all_kernels(gpu: &Gpu, seed: u64) -> Result<()> {
     rms_norm(gpu, seed).await?;
     swiglu(gpu, seed).await?;
     attention(gpu, seed).await?;
-    attention_decode(gpu, seed, seed % 2 == 0).await?;
+    attention_decode(gpu, seed, seed.is_multiple_of(2)).await?;
     token_statistics(gpu, seed).await?;
     copy(gpu, seed).await?;
     encoder::all(gpu, seed).await?;
@@ -394,7 +394,8 @@ pub async fn attention_decode(gpu: &Gpu, seed: u64, wide: bool) -> Result<()> {
     let (page_size, max_pages) = (16, 12);
     let sequences = random.pick(1..=5);
     let shared = random.pick(0..=4);
-    let case = format!("seed {seed}, {heads:?}, rope {rope_dim}, {sequences} sequences, cache in f32 {kv_f32}, wide {wide}");
+    let case =
+        format!("seed {seed}, {heads:?}, rope {rope_dim}, {sequences} sequences, cache in f32 {kv_f32}, wide {wide}");
     let mut free: Vec<u32> = (0..(sequences * max_pages) as u32).collect();
     for i in (1..free.len()).rev() {
         free.swap(i, random.pick(0..=i));

@@ -134,7 +134,18 @@ impl Llama {
             let cache = KvCache { keys: &cache.0, values: &cache.1, f32: self.kv_f32 };
             let pieces = (&s.pieces, splits);
             self.normed_product(r, &layer.attention_norm, &layer.qkv, &s.qkv, rows, ready);
-            ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces, self.plan.wide_attention);
+            ops::attention_decode(
+                gpu,
+                r,
+                config.heads,
+                &model.rope,
+                info,
+                table,
+                &s.qkv,
+                cache,
+                pieces,
+                self.plan.wide_attention,
+            );
             let integers = self.on_integers(&layer.output) && config.heads.head_dim.is_multiple_of(32);
             let attended = integers.then_some(&s.attended_int);
             ops::attention_merge(gpu, r, config.heads, info, pieces, &s.attended, attended, self.plan.wide_attention);
@@ -176,7 +187,18 @@ impl Llama {
             let pieces = (&s.pieces, splits);
             let x = if i == 0 { plain(&tiles.x) } else { normed };
             ops::matmul_coop_few(gpu, r, &layer.qkv, x, FewOut::Plain { y: &s.qkv, add: false }, rows);
-            ops::attention_decode(gpu, r, config.heads, &model.rope, info, table, &s.qkv, cache, pieces, self.plan.wide_attention);
+            ops::attention_decode(
+                gpu,
+                r,
+                config.heads,
+                &model.rope,
+                info,
+                table,
+                &s.qkv,
+                cache,
+                pieces,
+                self.plan.wide_attention,
+            );
             ops::attention_merge_tiles(gpu, r, config.heads, info, pieces, &tiles.attended);
             ops::matmul_coop_few(gpu, r, &layer.output, plain(&tiles.attended), next(&layer.ffn_norm), rows);
             if layer.gate_up.is_whole() {
