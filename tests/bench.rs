@@ -18,15 +18,20 @@ fn every_workload_has_its_row_and_every_number_is_sane() {
     let all = bench::WORKLOADS.map(|(name, _)| name);
     let query = format!("geometry=tiny&layers=1&steps=3&kernels=1&workloads={}", all.join(","));
     let report = run(&query, &mut told);
-    let of_llama = |name: &&str| !["load", "search-int8", "search-f16", "encode-128", "encode-512"].contains(name);
+    let of_llama =
+        |name: &&str| !["tune", "load", "search-int8", "search-f16", "encode-128", "encode-512"].contains(name);
     let names: Vec<&str> = all.into_iter().filter(of_llama).collect();
-    assert_eq!(report.rows.iter().map(|row| row.workload.as_str()).collect::<Vec<_>>(), names);
+    // A row for each plan that was tried, of which one is in use afterwards.
+    let (tried, rows): (Vec<_>, Vec<_>) = report.rows.iter().partition(|row| row.workload.starts_with("tune: "));
+    assert_eq!(rows.iter().map(|row| row.workload.as_str()).collect::<Vec<_>>(), names);
     let sane = |value: f64| value.is_finite() && value > 0.0;
+    assert!(tried.len() == 3 && tried.iter().all(|row| sane(row.secs) && sane(row.tokens_per_sec)), "{tried:?}");
+    assert_eq!(tried.iter().filter(|row| row.workload.ends_with(", chosen")).count(), 1, "{tried:?}");
     assert!(sane(report.copy_gb_per_sec) && sane(report.load_secs), "{report:?}");
     assert!(report.model_bytes > report.tensor_bytes && report.tensor_bytes > 0, "{report:?}");
     let memory = report.memory;
     assert_eq!(memory.weight_bytes + memory.cache_bytes + memory.other_bytes, report.model_bytes, "{report:?}");
-    for row in &report.rows {
+    for row in &rows {
         let always = [row.secs, row.launches, row.launches_per_token, row.tokens_per_sec];
         assert!(always.into_iter().all(sane), "{row:?}");
         let known = [row.gpu_secs, row.gpu_ms_per_token, row.gpu_of_wall, row.gb_per_sec, row.of_copy];
@@ -34,7 +39,7 @@ fn every_workload_has_its_row_and_every_number_is_sane() {
         assert_eq!(row.gb_per_sec.is_none(), row.workload == "prefill", "{row:?}");
     }
     // A device that has timestamps has them for all, and its kernels then have names.
-    let timed = report.rows.iter().filter(|row| row.gpu_secs.is_some()).count();
+    let timed = rows.iter().filter(|row| row.gpu_secs.is_some()).count();
     assert!(timed == 0 || timed == names.len(), "{:?}", report.rows);
     assert_eq!(timed == 0, report.kernels.is_empty(), "{:?}", report.kernels);
     for name in all {

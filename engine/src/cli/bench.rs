@@ -21,7 +21,7 @@ pub struct Args {
     /// Weight formats, one table each.
     #[arg(long = "type", value_delimiter = ',', default_value = "q4_0", value_parser = dtype)]
     types: Vec<DType>,
-    /// decode, decode-10, decode-2048, prefill, short-form, load, search-int8, search-f16, encode-128, encode-512.
+    /// tune, decode, decode-10, decode-2048, prefill, short-form, load, search-int8, search-f16, encode-128, encode-512.
     #[arg(long, value_delimiter = ',', default_value = "decode,decode-10,prefill")]
     workloads: Vec<String>,
     /// Tokens that a decode workload writes.
