@@ -13,7 +13,7 @@ use selfrag::{
         index::{Index, Method},
         store::Store,
     },
-    self_rag::{self, Config, Question, Stop},
+    self_rag::{Form, Question, Settings, Stop},
     tokenizer::Tokenizer,
     weights::{Gguf, Weights},
 };
@@ -21,7 +21,7 @@ use selfrag::{
 use crate::{
     corpus::{CORPUS, CorpusFiles},
     post,
-    protocol::{Mode, Reply, Settings},
+    protocol::Reply,
     speed::{Counted, Tally},
 };
 
@@ -66,7 +66,13 @@ impl Session {
     }
 
     /// Answers, posting each event as it happens.
-    pub(crate) async fn ask(&mut self, question: &str, settings: &Settings, stop: &Stop) -> Result<()> {
+    pub(crate) async fn ask(
+        &mut self,
+        question: &str,
+        settings: &Settings,
+        forced: &[Option<bool>],
+        stop: &Stop,
+    ) -> Result<()> {
         let tally = self.tally.clone();
         tally.reset();
         let mut told = now_ms();
@@ -77,8 +83,70 @@ impl Session {
                 post(&Reply::Stats(tally.stats()));
             }
         };
-        let (question, config) = (Question::new(question), config(settings));
-        self.engine.ask(&question, &config, stop, &mut on_event).await?;
+        let questions = [Question::new(question)];
+        let mut on_event = |_, event| on_event(event);
+        match settings.form {
+            Form::Short => {
+                self.engine.ask_batch(&questions, &settings.short(), stop, &mut on_event).await?;
+            }
+            Form::Long => {
+                self.engine.ask_long_batch(&questions, &settings.long(forced), stop, &mut on_event).await?;
+            }
+        }
+        post(&Reply::Stats(self.tally.stats()));
+        Ok(())
+    }
+}
+
+/// The retriever and how many passages it has.
+async fn retriever(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>) -> Result<(Box<dyn Retriever>, usize)> {
+    let store = Store::open(Box::new(CorpusFiles::open(CORPUS).await?)).await?;
+    let weights = Gguf::open(encoder).await?;
+    let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
+    // The hash is for building stores; whether this encoder made the vectors is checked by embedding a passage again.
+    let encoder = Encoder::load(gpu, &weights, tokenizer, String::new(), &mut |_| {}).await?;
+    let n_passages = store.manifest().count as usize;
+    let index = Index::open(store, Box::new(encoder), Method::ExactGpu(gpu.clone()), &mut |_| {}).await?;
+    Ok((Box::new(index), n_passages))
+}
+
+fn details(&self) -> Vec<String> {
+        self.details.clone()
+    }
+
+    /// Passages that can be retrieved.
+    pub(crate) fn n_passages(&self) -> usize {
+        self.n_passages
+    }
+
+    /// Answers, posting each event as it happens.
+    pub(crate) async fn ask(
+        &mut self,
+        question: &str,
+        settings: &Settings,
+        forced: &[Option<bool>],
+        stop: &Stop,
+    ) -> Result<()> {
+        let tally = self.tally.clone();
+        tally.reset();
+        let mut told = now_ms();
+        let mut on_event = |event: Event| {
+            post(&Reply::Engine(event));
+            if now_ms() - told > STATS_MS {
+                told = now_ms();
+                post(&Reply::Stats(tally.stats()));
+            }
+        };
+        let questions = [Question::new(question)];
+        let mut on_event = |_, event| on_event(event);
+        match settings.form {
+            Form::Short => {
+                self.engine.ask_batch(&questions, &settings.short(), stop, &mut on_event).await?;
+            }
+            Form::Long => {
+                self.engine.ask_long_batch(&questions, &settings.long(forced), stop, &mut on_event).await?;
+            }
+        }
         post(&Reply::Stats(self.tally.stats()));
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use leptos::prelude::*;
 use selfrag::self_rag::{Answer, Candidate, Relevance};
 
+use super::{export::ExportLinks, segments, tree::Tree, weigh::Weigh};
 use crate::{
     client::Client,
     format,
@@ -15,20 +16,29 @@ use crate::{
 #[component]
 pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
     let run = client.run;
-    let body = move || match (run.answer.get(), run.phase.get()) {
-        (Some(answer), _) => view! { <Answered run answer/> }.into_any(),
-        (None, Phase::Running) => view! { <Writing run/> }.into_any(),
+    // What is said aloud again only where it changes: a slider moves scores more often than answers.
+    let chosen = Memo::new(move |_| run.answer.with(|answer| Some((answer.as_ref()?.best, answer.as_ref()?.text.clone()))));
+    let body = move || match (run.is_long(), chosen.get(), run.phase.get()) {
+        (true, ..) => view! { <segments::LongText run/> }.into_any(),
+        (_, Some(_), _) => untrack(move || run.answer.get().map(|answer| view! { <Answered run answer/> })).into_any(),
+        (_, None, Phase::Running) => view! { <Writing run/> }.into_any(),
         _ => ().into_any(),
     };
-    let doubt = move || run.answer.with(|answer| answer.as_ref().and_then(relevance_notice)).map(notice);
+    let doubt = Memo::new(move |_| run.answer.with(|answer| answer.as_ref().and_then(relevance_notice)));
+    let ranked = Memo::new(move |_| run.answer.with(|a| a.as_ref().is_some_and(|a| a.candidates.len() > 1)));
     view! {
         <Show when=move || matches!(run.phase.get(), Phase::Running | Phase::Done | Phase::Stopped)>
-            <article class="answer" class:pending=move || run.answer.with(Option::is_none)>
+            <article class="answer" class:pending=move || !run.is_answered()>
                 <p class="asked">{move || run.question.get()}</p>
                 // There before it has something to say, or screen readers would miss it.
-                <div class="judged" role="status" data-testid="relevance">{doubt}</div>
+                <div class="judged" role="status" data-testid="relevance">{move || doubt.get().map(notice)}</div>
                 // Read aloud when it is complete, not token by token.
                 <div aria-live="polite" data-testid="answer">{body}</div>
+                <Show when=move || ranked.get()><Ranking run/></Show>
+                <segments::Decisions client/>
+                <Tree run/>
+                <Weigh client/>
+                <ExportLinks client/>
             </article>
         </Show>
     }
@@ -88,7 +98,6 @@ fn Answered(run: Run, answer: Answer) -> impl IntoView {
             {truncated.then_some("…")}
             {cited.map(|title| view! { " " <Citation run number=best title/> })}
         </p>
-        {(answer.candidates.len() > 1).then(|| view! { <Ranking run answer/> })}
     }
 }
 
@@ -109,18 +118,21 @@ fn Citation(run: Run, number: usize, title: String) -> impl IntoView {
 
 /// All candidates by segment score.
 #[component]
-fn Ranking(run: Run, answer: Answer) -> impl IntoView {
-    let mut order: Vec<(usize, Candidate)> = answer.candidates.into_iter().enumerate().collect();
-    let segment = |candidate: &Candidate| candidate.scores.segment.unwrap_or(f32::NEG_INFINITY);
-    order.sort_by(|(_, a), (_, b)| segment(b).partial_cmp(&segment(a)).unwrap_or(Ordering::Equal));
-    let best = answer.best;
+fn Ranking(run: Run) -> impl IntoView {
+    let order = move || {
+        let candidates = run.answer.get().map_or(Vec::new(), |answer| answer.candidates);
+        let mut order: Vec<(usize, Candidate)> = candidates.into_iter().enumerate().collect();
+        let segment = |candidate: &Candidate| candidate.scores.segment.unwrap_or(f32::NEG_INFINITY);
+        order.sort_by(|(_, a), (_, b)| segment(b).partial_cmp(&segment(a)).unwrap_or(Ordering::Equal));
+        order
+    };
     let row = move |(number, candidate): (usize, Candidate)| {
         view! {
-            <li class:best=number == best>
+            <li class:best=move || run.best() == Some(number)>
                 <a class="number" href=format!("#passage-{}", number + 1) aria-label=format!("Passage {}", number + 1)
                     on:click=move |_| run.opened.set(Some(number))>{number + 1}</a>
                 <span class="ranked-text">{candidate.text}</span>
-                <span class="ranked-score" title="Segment score: sequence + relevance + support + ½ usefulness">
+                <span class="ranked-score" title="Segment score: sequence + w_rel · relevance + w_sup · support + w_use · usefulness">
                     {candidate.scores.segment.map_or_else(|| "–".to_owned(), format::score)}
                 </span>
             </li>
@@ -129,7 +141,7 @@ fn Ranking(run: Run, answer: Answer) -> impl IntoView {
     view! {
         <details class="ranking">
             <summary>"How the candidates ranked"</summary>
-            <ol data-testid="ranking">{order.into_iter().map(row).collect_view()}</ol>
+            <ol data-testid="ranking">{move || order().into_iter().map(row).collect_view()}</ol>
         </details>
     }
 }

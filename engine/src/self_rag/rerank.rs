@@ -84,8 +84,17 @@ pub struct LongRanking {
     pub decisions: Vec<usize>,
 }
 
-/// Runs the beam over a long answer's tree again. No passes of the model.
-pub fn long(answer: &LongAnswer, config: &LongConfig) -> LongRanking {
+/// The beam, run over a tree again.
+struct Grown {
+    scores: Vec<Scores>,
+    path_scores: Vec<f32>,
+    beams: Vec<Vec<usize>>,
+    path: Vec<usize>,
+    unwritten: Vec<usize>,
+    decisions: Vec<usize>,
+}
+
+fn grow(answer: &LongAnswer, config: &LongConfig) -> Grown {
     let tree = &answer.tree;
     let scoring = config.scoring();
     let scores: Vec<Scores> = tree.nodes.iter().map(|node| scores(&node.candidate, &scoring)).collect();
@@ -118,21 +127,27 @@ pub fn long(answer: &LongAnswer, config: &LongConfig) -> LongRanking {
         }
         beams.push(ranked);
     }
-    let ranked = beams.last().cloned().unwrap_or_default();
+    let ranked = beams.last().map_or(&[][..], Vec::as_slice);
     // What was dropped from the beam later is no longer missed.
     unwritten.retain(|node| ranked.contains(node));
-    let path = read_out_path(config, tree, &ranked);
-    let (segments, passages) = segments(config, tree, &path);
     let otherwise = |&at: &usize| {
         let node = &tree.nodes[at];
         node.wish.is_some_and(|wish| config.decide(node.depth, &wish).0 != node.retrieve)
     };
+    let decisions = (0..tree.nodes.len()).filter(otherwise).collect();
+    Grown { path: read_out_path(config, tree, ranked), scores, path_scores, beams, unwritten, decisions }
+}
+
+/// Runs the beam over a long answer's tree again. No passes of the model.
+pub fn long(answer: &LongAnswer, config: &LongConfig) -> LongRanking {
+    let Grown { scores, path_scores, beams, path, unwritten, decisions } = grow(answer, config);
+    let (segments, passages) = segments(config, &answer.tree, &path);
     LongRanking {
         changed: path != answer.path,
-        text: text_of(config, tree, &path),
-        decisions: (0..tree.nodes.len()).filter(otherwise).collect(),
+        text: text_of(config, &answer.tree, &path),
+        decisions,
         path,
-        ranked,
+        ranked: beams.last().cloned().unwrap_or_default(),
         beams,
         segments,
         passages,
@@ -140,6 +155,20 @@ pub fn long(answer: &LongAnswer, config: &LongConfig) -> LongRanking {
         path_scores,
         unwritten,
     }
+}
+
+/// What [`turning_points`] compares of a short answer: the choice, and whether it would be another decision.
+pub fn short_outcome(answer: &Answer, config: &Config) -> Vec<usize> {
+    let ShortRanking { best, decision_changes, .. } = short(answer, config);
+    vec![best.unwrap_or(usize::MAX), usize::from(decision_changes == Some(true))]
+}
+
+/// What [`turning_points`] compares of a long answer: the path, and the nodes before which it would be another decision.
+pub fn long_outcome(answer: &LongAnswer, config: &LongConfig) -> Vec<usize> {
+    let Grown { mut path, decisions, .. } = grow(answer, config);
+    path.push(usize::MAX);
+    path.extend(decisions);
+    path
 }
 
 /// The nearest values below and above the present one at which something would come out otherwise; none: not in the number's range.
