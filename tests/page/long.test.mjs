@@ -44,31 +44,31 @@ const ROWS = [
 const PATH_SCORES = [1.7, 1.5, 2.5, 3.4, 3.0];
 const nodes = ROWS.map(([parent, from, text, rel, sup], i) => ({
   parent, depth: parent === null ? 1 : 2, retrieve: "yes", cited: from, candidate: candidate(from, text, rel, sup), raw: text, text,
-  wish: { logprobs: ln([0.2, 0.6, 0.1]), said: "yes", has_passage: parent !== null }, // p(Retrieve) 0.75
+  wish: { logprobs: ln([0.235, 0.765, 1e-3]), said: "yes", has_passage: parent !== null }, // p(Retrieve) 0.765
   path_score: PATH_SCORES[i], path_logprob: -2.8, excluded: false, end: parent === null ? "next" : "answer",
 }));
 const long = {
-  question: "", text: "Trees grow there. There are many!", probability: 0.75, retrieved: true, path: [0, 3], ranked: [3, 4], truncated: false,
+  question: "", text: "Trees grow there. There are many!", probability: 0.765, retrieved: true, path: [0, 3], ranked: [3, 4], truncated: false,
   segments: [{ node: 0, text: "Trees grow there.", citation: 0 }, { node: 3, text: "There are many!", citation: 1 }], passages: [A, B],
   tree: { nodes, beams: [[0, 1], [3, 4]] },
 };
 const short = {
-  question: "", text: "Trees grow there.", probability: 0.75, retrieved: true, best: 0, candidates: [nodes[0].candidate, nodes[1].candidate],
+  question: "", text: "Trees grow there.", probability: 0.765, retrieved: true, best: 0, candidates: [nodes[0].candidate, nodes[1].candidate],
 };
 const told = (numbers) => numbers.flatMap((candidate) => [
   { event: "text", candidate, text: nodes[candidate].text }, { event: "scores", candidate, scores: nodes[candidate].candidate.scores },
   { event: "finished", candidate },
 ]);
-const planned = (numbers) => numbers.map((node) => ({ node, parent: nodes[node].parent, retrieve: "yes", probability: 0.75, hit: nodes[node].cited }));
+const planned = (numbers) => numbers.map((node) => ({ node, parent: nodes[node].parent, retrieve: "yes", probability: 0.765, hit: nodes[node].cited }));
 const EVENTS = {
   Long: [
-    { event: "decision", probability: 0.75, threshold: 0.2, retrieve: true },
+    { event: "decision", probability: 0.765, threshold: 0.2, retrieve: true },
     { event: "segments", depth: 1, segments: planned([0, 1]) }, ...told([0, 1]), { event: "beam", depth: 1, nodes: [0, 1] },
     { event: "segments", depth: 2, segments: planned([2, 3, 4]) }, ...told([2]), "pause", ...told([3, 4]),
     { event: "beam", depth: 2, nodes: [3, 4] }, { event: "long_answer", answer: long },
   ],
   Short: [
-    { event: "decision", probability: 0.75, threshold: 0.2, retrieve: true }, { event: "passages", hits: [A, B] }, ...told([0, 1]),
+    { event: "decision", probability: 0.765, threshold: 0.2, retrieve: true }, { event: "passages", hits: [A, B] }, ...told([0, 1]),
     { event: "answer", answer: short },
   ],
 };
@@ -109,7 +109,7 @@ async function scripted(query, { hasty = true, ...options } = {}) {
   return { page, context, errors };
 }
 
-const pieces = (page) => page.getByTestId("segment-text").allInnerTexts();
+const pieces = async (page) => (await page.getByTestId("segment-text").allTextContents()).map((text) => text.trim());
 const asks = (page) => page.evaluate(() => globalThis.requests.flatMap((request) => request.Ask ?? []));
 const opened = (page, testid) => page.getByTestId(testid).locator("> summary").click();
 const slide = async (page, testid, value) => {
@@ -143,7 +143,7 @@ test("segments come with their citations while they are written, and the tree sa
   assert.equal(await page.getByTestId("critique").count(), 0);
   await page.getByTestId("leaf").nth(1).locator("> summary").press("Enter");
   assert.match(await page.getByTestId("critique").innerText(), /Relevant\s+0\.20\s+Supported\s+0\.10\s+Useful\s+–\s+Fluent\s+0\.50\s+Segment score\s+0\.80/);
-  assert.match(await page.locator(".leaf-details").innerText(), /p\(Retrieve\) 0\.750: retrieved\. The model ended its answer here\./);
+  assert.match(await page.locator(".leaf-details").innerText(), /p\(Retrieve\) 0\.765: retrieved\. The model ended its answer here\./);
   await page.getByTestId("citation").nth(1).click();
   assert.match(page.url(), /#passage-2$/);
   for (const [colorScheme, width] of [["light", 1200], ["dark", 1200], ["light", 360]]) {
@@ -164,7 +164,7 @@ test("sliders weigh a long answer anew at once, say where it changes, and ask th
   const before = await page.evaluate(() => globalThis.requests.length);
   await opened(page, "weigh");
   assert.equal(await page.getByTestId("weigh-sup-turns").innerText(), "another answer at 0.70 and below");
-  assert.equal(await page.getByTestId("weigh-delta-turns").innerText(), "decided otherwise from 0.75");
+  assert.equal(await page.getByTestId("weigh-delta-turns").innerText(), "decided otherwise from 0.77");
   await slide(page, "weigh-sup", 0.75);
   await page.getByText("Weighed so, the answer stays the same.").waitFor();
   await opened(page, "tree");
@@ -217,7 +217,7 @@ test("what is decided before a segment is asked with, once", async () => {
   await ask(page);
   await answered(page);
   await opened(page, "decisions");
-  assert.match(await page.locator(".decisions li").nth(1).innerText(), /p\(Retrieve\) 0\.750: retrieved/);
+  assert.match(await page.locator(".decisions li").nth(1).innerText(), /p\(Retrieve\) 0\.765: retrieved/);
   assert.ok(await page.getByTestId("ask-forced").isDisabled(), "nothing is decided otherwise");
   assert.equal(await page.getByLabel("Retrieve before segment 2?").inputValue(), "adaptive");
   await page.getByLabel("Retrieve before segment 2?").selectOption("no");

@@ -57,7 +57,7 @@ pub(crate) fn disclosure<V: IntoView + 'static>(
 ) -> AnyView {
     let toggled = move |event: web_sys::Event| open.set(event_target::<web_sys::Element>(&event).has_attribute("open"));
     view! {
-        <details class=testid data-testid=testid on:toggle=toggled>
+        <details class=testid data-testid=testid open=move || open.get() on:toggle=toggled>
             <summary>{summary}</summary>
             {move || open.get().then(&content)}
         </details>
