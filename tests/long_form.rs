@@ -245,7 +245,10 @@ fn a_tree_is_exported_with_scores_and_fates() {
     let export = Export::new("M", (&settings, &[]), &settings, Written::Long { answer: &answer, ranking: &ranking });
     let markdown = export.markdown();
     let (head, candidates) = markdown.split_once("\n## Candidates\n\n").unwrap();
-    assert!(head.starts_with("# Q?\n\naaa \\[1\\]. ddd \\[2\\].\n\n## Sources\n\n1. **one**: text\n2. **two**: text\n"), "{head}");
+    assert!(
+        head.starts_with("# Q?\n\naaa \\[1\\]. ddd \\[2\\].\n\n## Sources\n\n1. **one**: text\n2. **two**: text\n"),
+        "{head}"
+    );
     let lines = [
         "- **answer** 2.000 · one: aaa. (ISREL 0.750, ISSUP 0.750, ISUSE –, sequence 0.500, segment 2.000)",
         "  - kept 3.675 · one: ccc. (ISREL 0.500, ISSUP 0.300, ISUSE 0.750, sequence 0.500, segment 1.675)",

@@ -17,7 +17,8 @@ use crate::{
 pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
     let run = client.run;
     // What is said aloud again only where it changes: a slider moves scores more often than answers.
-    let chosen = Memo::new(move |_| run.answer.with(|answer| Some((answer.as_ref()?.best, answer.as_ref()?.text.clone()))));
+    let chosen =
+        Memo::new(move |_| run.answer.with(|answer| Some((answer.as_ref()?.best, answer.as_ref()?.text.clone()))));
     let body = move || match (run.is_long(), chosen.get(), run.phase.get()) {
         (true, ..) => view! { <segments::LongText run/> }.into_any(),
         (_, Some(_), _) => untrack(move || run.answer.get().map(|answer| view! { <Answered run answer/> })).into_any(),

@@ -23,9 +23,8 @@ pub(crate) fn LongText(run: Run) -> impl IntoView {
     // Each once: what is read aloud is what is new.
     let key = |(changed, segment): &(bool, Segment)| (*changed, segment.node, segment.citation);
     let testid = move || if run.written_long.with(Option::is_some) { "answer-text" } else { "answer-so-far" };
-    let truncated = move || {
-        run.written_long.with(|answer| answer.as_ref().is_some_and(|answer| answer.truncated)).then_some("…")
-    };
+    let truncated =
+        move || run.written_long.with(|answer| answer.as_ref().is_some_and(|answer| answer.truncated)).then_some("…");
     let nothing = move || {
         let empty = run.shown.with(|shown| shown.segments.is_empty());
         (empty && run.written_long.with(Option::is_some)).then_some("The model wrote nothing.")
@@ -173,7 +172,11 @@ fn row(run: Run, index: usize, node: usize) -> AnyView {
         });
     };
     let now = run.forced.with_untracked(|forced| forced.get(index).copied().flatten());
-    let options = [("adaptive", "The model decides", None), ("yes", "Retrieve", Some(true)), ("no", "Do not retrieve", Some(false))];
+    let options = [
+        ("adaptive", "The model decides", None),
+        ("yes", "Retrieve", Some(true)),
+        ("no", "Do not retrieve", Some(false)),
+    ];
     view! {
         <li>
             <span class="number" aria-hidden="true">{index + 1}</span>

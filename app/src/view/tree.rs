@@ -28,9 +28,8 @@ pub(crate) fn Tree(run: Run) -> impl IntoView {
 
 /// The candidates that continue `parent`.
 fn branch(run: Run, parent: Option<usize>) -> AnyView {
-    let children = move || {
-        run.candidates.with(|all| all.iter().filter(|c| c.parent == parent).cloned().collect::<Vec<_>>())
-    };
+    let children =
+        move || run.candidates.with(|all| all.iter().filter(|c| c.parent == parent).cloned().collect::<Vec<_>>());
     let any = Memo::new(move |_| run.candidates.with(|all| all.iter().any(|c| c.parent == parent)));
     (move || {
         any.get().then(|| {

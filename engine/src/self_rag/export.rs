@@ -253,7 +253,10 @@ mod tests {
             ("1. item", "1\\. item"),
             ("2) item", "2\\) item"),
             ("---", "\\---"),
-            ("&lt;b&gt; **bold** _it_ `code` ~~no~~ | cell | $x$", "\\&lt;b\\&gt; \\*\\*bold\\*\\* \\_it\\_ \\`code\\` \\~\\~no\\~\\~ \\| cell \\| \\$x\\$"),
+            (
+                "&lt;b&gt; **bold** _it_ `code` ~~no~~ | cell | $x$",
+                "\\&lt;b\\&gt; \\*\\*bold\\*\\* \\_it\\_ \\`code\\` \\~\\~no\\~\\~ \\| cell \\| \\$x\\$",
+            ),
             ("back\\slash \\<b>", "back\\\\slash \\\\\\<b\\>"),
             ("\u{202e}gnp.exe\u{0}\u{7f}", "gnp.exe"),
         ];

@@ -88,7 +88,8 @@ impl Number {
     /// w_use.
     pub const W_USE: Self = Self::new("w_use", [0.0, 2.0, 0.05], |s| s.w_use, |s, v| s.w_use = v);
     /// Passages, up to the 10 of the paper's PopQA and TriviaQA.
-    pub const PASSAGES: Self = Self::new("passages", [1.0, 10.0, 1.0], |s| s.n_docs as f32, |s, v| s.n_docs = v as usize);
+    pub const PASSAGES: Self =
+        Self::new("passages", [1.0, 10.0, 1.0], |s| s.n_docs as f32, |s, v| s.n_docs = v as usize);
     /// Tokens of a candidate or segment, up to the 300 of the published long-form commands.
     pub const TOKENS: Self =
         Self::new("tokens", [20.0, 300.0, 10.0], |s| s.max_new_tokens as f32, |s, v| s.max_new_tokens = v as usize);
@@ -96,7 +97,8 @@ impl Number {
     pub const SEGMENTS: Self =
         Self::new("segments", [1.0, 7.0, 1.0], |s| s.max_depth as f32, |s, v| s.max_depth = v as usize);
     /// Paths kept, twice the paper's 2.
-    pub const BEAM: Self = Self::new("beam", [1.0, 4.0, 1.0], |s| s.beam_width as f32, |s, v| s.beam_width = v as usize);
+    pub const BEAM: Self =
+        Self::new("beam", [1.0, 4.0, 1.0], |s| s.beam_width as f32, |s, v| s.beam_width = v as usize);
 
     /// All of them.
     pub const ALL: [&'static Self; 8] = [
@@ -240,7 +242,10 @@ mod tests {
     fn an_address_holds_what_differs_and_gives_it_back() {
         assert_eq!(Settings::default().in_query(""), "");
         let query = unusual().in_query("");
-        assert_eq!(query, "form=long&mode=always&delta=0.35&w_rel=0.1&w_sup=1.85&w_use=0&passages=3&tokens=60&segments=2&beam=4");
+        assert_eq!(
+            query,
+            "form=long&mode=always&delta=0.35&w_rel=0.1&w_sup=1.85&w_use=0&passages=3&tokens=60&segments=2&beam=4"
+        );
         assert_eq!(Settings::default().with_query(&query).unwrap(), unusual());
         // Every value that a slider can have comes back to the bit.
         for number in Number::ALL {
@@ -249,7 +254,12 @@ mod tests {
                 let value = number.parse(&format!("{:.2}", number.least + step as f32 * number.step)).unwrap();
                 let mut settings = unusual();
                 (number.set)(&mut settings, value);
-                assert_eq!(Settings::default().with_query(&settings.in_query("")).unwrap(), settings, "{}", number.name);
+                assert_eq!(
+                    Settings::default().with_query(&settings.in_query("")).unwrap(),
+                    settings,
+                    "{}",
+                    number.name
+                );
             }
         }
     }
@@ -264,9 +274,18 @@ mod tests {
     #[test]
     fn nonsense_is_refused_by_name() {
         let cases = [
-            ("delta=x", "delta"), ("delta=1.01", "delta"), ("w_rel=NaN", "w_rel"), ("w_sup=inf", "w_sup"), ("w_use=-1", "w_use"),
-            ("passages=11", "passages"), ("passages=2.5", "passages"), ("tokens=1e9", "tokens"), ("segments=0", "segments"),
-            ("beam=", "beam"), ("form=Long", "form"), ("mode=<script>", "mode"),
+            ("delta=x", "delta"),
+            ("delta=1.01", "delta"),
+            ("w_rel=NaN", "w_rel"),
+            ("w_sup=inf", "w_sup"),
+            ("w_use=-1", "w_use"),
+            ("passages=11", "passages"),
+            ("passages=2.5", "passages"),
+            ("tokens=1e9", "tokens"),
+            ("segments=0", "segments"),
+            ("beam=", "beam"),
+            ("form=Long", "form"),
+            ("mode=<script>", "mode"),
         ];
         for (query, name) in cases {
             let error = Settings::default().with_query(&format!("w_rel=0.5&{query}")).unwrap_err();

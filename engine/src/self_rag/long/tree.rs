@@ -118,7 +118,8 @@ pub enum Fate {
 /// The nodes from the first segment to `node`, of a tree that is given by each node's parent.
 pub fn path_of(parent: impl Fn(usize) -> Option<usize>, node: usize) -> Vec<usize> {
     // Parents come before children: what says otherwise is no tree, and must not be followed in a circle.
-    let mut path: Vec<usize> = std::iter::successors(Some(node), |&at| parent(at).filter(|&above| above < at)).collect();
+    let mut path: Vec<usize> =
+        std::iter::successors(Some(node), |&at| parent(at).filter(|&above| above < at)).collect();
     path.reverse();
     path
 }
