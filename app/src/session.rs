@@ -84,7 +84,7 @@ impl Session {
             }
         };
         let questions = [Question::new(question)];
-        let mut on_event = |_, event| on_event(event);
+        let mut on_event = |_: usize, event: Event| on_event(event);
         match settings.form {
             Form::Short => {
                 self.engine.ask_batch(&questions, &settings.short(), stop, &mut on_event).await?;

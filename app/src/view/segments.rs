@@ -42,9 +42,10 @@ pub(crate) fn LongText(run: Run) -> impl IntoView {
 fn segment(run: Run, (changed, segment): (bool, Segment)) -> AnyView {
     let citation = segment.citation.map(|number| {
         let title = run.shown.with_untracked(|shown| shown.passages.get(number).map(|hit| hit.passage.title.clone()));
+        let hover = title.clone();
         view! {
             " "
-            <a class="citation" data-testid="citation" href=format!("#passage-{}", number + 1) title=title.clone()
+            <a class="citation" data-testid="citation" href=format!("#passage-{}", number + 1) title=hover
                 on:click=move |_| run.opened.set(Some(number))>
                 <span class="visually-hidden">"Source: "{title}" "</span>
                 <b>{number + 1}</b>
