@@ -215,7 +215,7 @@ fn what_is_forced_is_decided_whatever_the_model_says() {
     let retrieves: Vec<_> = answer.tree.nodes.iter().map(|node| node.retrieve).collect();
     assert_eq!(retrieves, [Retrieve::Yes, Retrieve::Yes, Retrieve::No, Retrieve::No], "for every path, Continue too");
     assert_eq!(world.log.borrow().searches, ["Q?"]);
-    let planned = events.iter().find_map(|event| match event {
+    let planned: Option<Vec<_>> = events.iter().find_map(|event| match event {
         Event::Segments { depth: 2, segments } => Some(segments.iter().map(|planned| planned.probability).collect()),
         _ => None,
     });

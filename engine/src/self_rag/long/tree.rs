@@ -259,7 +259,7 @@ mod tests {
     }
 
     /// ```text
-    /// 0 ── 2      beams: 0 1 · 3 1 · 3 5      1 ended, and is overtaken in the end
+    /// 0 ── 2      beams: 0 1 · 3 1 · 5 6      1 is kept twice, and overtaken in the end
     ///   └─ 3 ── 5                             4 was not kept after its segment
     /// 1    └─── 6                             6 is being written where the third beam is left out
     ///   └─ 4
