@@ -12,6 +12,15 @@ use crate::{
     run::{Phase, Run},
 };
 
+/// What there is to be seen.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Long,
+    Answered,
+    Writing,
+    Nothing,
+}
+
 /// The answer, or what is known of it while candidates are written.
 #[component]
 pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
@@ -19,11 +28,20 @@ pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
     // What is said aloud again only where it changes: a slider moves scores more often than answers.
     let chosen =
         Memo::new(move |_| run.answer.with(|answer| Some((answer.as_ref()?.best, answer.as_ref()?.text.clone()))));
-    let body = move || match (run.is_long(), chosen.get(), run.phase.get()) {
-        (true, ..) => view! { <segments::LongText run/> }.into_any(),
-        (_, Some(_), _) => untrack(move || run.answer.get().map(|answer| view! { <Answered run answer/> })).into_any(),
-        (_, None, Phase::Running) => view! { <Writing run/> }.into_any(),
-        _ => ().into_any(),
+    let part = Memo::new(move |_| match run.phase.get() {
+        _ if run.is_long() => Part::Long,
+        _ if chosen.with(Option::is_some) => Part::Answered,
+        Phase::Running => Part::Writing,
+        _ => Part::Nothing,
+    });
+    let body = move || match part.get() {
+        Part::Long => view! { <segments::LongText run/> }.into_any(),
+        Part::Answered => {
+            chosen.track();
+            untrack(move || run.answer.get().map(|answer| view! { <Answered run answer/> })).into_any()
+        }
+        Part::Writing => view! { <Writing run/> }.into_any(),
+        Part::Nothing => ().into_any(),
     };
     let doubt = Memo::new(move |_| run.answer.with(|answer| answer.as_ref().and_then(relevance_notice)));
     let ranked = Memo::new(move |_| run.answer.with(|a| a.as_ref().is_some_and(|a| a.candidates.len() > 1)));

@@ -55,7 +55,13 @@ pub(crate) fn disclosure<V: IntoView + 'static>(
     open: RwSignal<bool>,
     content: impl Fn() -> V + Send + Sync + 'static,
 ) -> AnyView {
-    let toggled = move |event: web_sys::Event| open.set(event_target::<web_sys::Element>(&event).has_attribute("open"));
+    let toggled = move |event: web_sys::Event| {
+        let now = event_target::<web_sys::Element>(&event).has_attribute("open");
+        // Said again, the content would be made again.
+        if open.get_untracked() != now {
+            open.set(now);
+        }
+    };
     view! {
         <details class=testid data-testid=testid open=move || open.get() on:toggle=toggled>
             <summary>{summary}</summary>
