@@ -13,10 +13,11 @@ use crate::{
 };
 
 /// What there is to be seen.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, PartialEq)]
 enum Part {
     Long,
-    Answered,
+    /// The candidate and its text.
+    Answered(usize, String),
     Writing,
     Nothing,
 }
@@ -25,19 +26,19 @@ enum Part {
 #[component]
 pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
     let run = client.run;
-    // What is said aloud again only where it changes: a slider moves scores more often than answers.
-    let chosen =
-        Memo::new(move |_| run.answer.with(|answer| Some((answer.as_ref()?.best, answer.as_ref()?.text.clone()))));
-    let part = Memo::new(move |_| match run.phase.get() {
-        _ if run.is_long() => Part::Long,
-        _ if chosen.with(Option::is_some) => Part::Answered,
-        Phase::Running => Part::Writing,
-        _ => Part::Nothing,
+    // One memo for all of it: what is said aloud is made again only where it changes, and a slider moves scores more often than answers.
+    let part = Memo::new(move |_| {
+        let chosen = run.answer.with(|answer| answer.as_ref().map(|answer| (answer.best, answer.text.clone())));
+        match (chosen, run.phase.get()) {
+            _ if run.is_long() => Part::Long,
+            (Some((best, text)), _) => Part::Answered(best, text),
+            (None, Phase::Running) => Part::Writing,
+            _ => Part::Nothing,
+        }
     });
     let body = move || match part.get() {
         Part::Long => view! { <segments::LongText run/> }.into_any(),
-        Part::Answered => {
-            chosen.track();
+        Part::Answered(..) => {
             untrack(move || run.answer.get().map(|answer| view! { <Answered run answer/> })).into_any()
         }
         Part::Writing => view! { <Writing run/> }.into_any(),
