@@ -64,7 +64,7 @@ fn leaf(run: Run, candidate: CandidateState) -> AnyView {
     };
     let details = move || leaf_details(run, &candidate);
     view! {
-        <li class:in-answer=move || fate.get() == Fate::Answer class:out=move || matches!(fate.get(), Fate::Dropped | Fate::Excluded)>
+        <li class:in-answer=move || fate.get() == Fate::Answer>
             {disclosure("leaf", summary, open, details)}
             {branch(run, Some(number))}
         </li>
