@@ -11,8 +11,9 @@ use selfrag::{
     Error,
     event::Event,
     self_rag::{
-        Config, LongAnswer, LongConfig, Mode, Question, Stop,
-        long::{HardControl, PathScore, Retrieve, SegmentEnd},
+        Config, Form, LongAnswer, LongConfig, Mode, Question, Settings, Stop,
+        export::{Export, Written},
+        long::{Fate, HardControl, PathScore, Retrieve, SegmentEnd},
         rerank,
     },
 };
@@ -199,6 +200,69 @@ fn continue_is_heard_or_not() {
     assert_eq!(retrieves[4..], [(Some(1), Retrieve::Yes); 2]);
 }
 
+/// Node 2 continues 0, node 3 continues 1; both without a passage: 0.5 + 0.375.
+#[test]
+fn what_is_forced_is_decided_whatever_the_model_says() {
+    let mut world = two_segments();
+    let fff = world.graded("fff.", 0.5, LITTLE, GRADES);
+    world.without([&fff[1..fff.len() - 3], &fff[fff.len() - 2..]].concat());
+    let forced = |forced: &[Option<bool>]| LongConfig { forced: forced.to_vec(), ..LongConfig::paper() };
+    let config = forced(&[None, Some(false)]);
+    let (answer, events) = world.ask_long(&config);
+    all_close(&path_scores(&answer), &[2.0, 1.4, 2.875, 2.275]);
+    assert_eq!(answer.cited_text(), "aaa [1]. fff.");
+    assert_eq!(answer.tree.nodes[2].wish.unwrap().said, Some(Retrieve::Yes), "the model's wish is kept");
+    let retrieves: Vec<_> = answer.tree.nodes.iter().map(|node| node.retrieve).collect();
+    assert_eq!(retrieves, [Retrieve::Yes, Retrieve::Yes, Retrieve::No, Retrieve::No], "for every path, Continue too");
+    assert_eq!(world.log.borrow().searches, ["Q?"]);
+    let planned: Option<Vec<_>> = events.iter().find_map(|event| match event {
+        Event::Segments { depth: 2, segments } => Some(segments.iter().map(|planned| planned.probability).collect()),
+        _ => None,
+    });
+    assert_eq!(planned, Some(vec![None, None]), "nothing was asked");
+    // Under another δ only what the model decided would change.
+    let base = Config { threshold: Some(0.95), ..LongConfig::paper().base };
+    assert_eq!(rerank::long(&answer, &LongConfig { base, ..config }).decisions, [0, 1]);
+
+    let (answer, events) = world.ask_long(&forced(&[Some(false)]));
+    assert_eq!((answer.text.as_str(), answer.probability, answer.retrieved), ("fff.", None, false));
+    assert!(matches!(&events[0], Event::Decision { probability: None, threshold: None, retrieve: false }));
+    // Also against the mode, and one segment says nothing about the next.
+    let never = Config { mode: Mode::Never, ..LongConfig::paper().base };
+    let (answer, _) = world.ask_long(&LongConfig { base: never, ..forced(&[Some(true)]) });
+    assert_eq!((answer.text.as_str(), answer.tree.nodes.len()), ("aaa. fff.", 4));
+    // Older journals have no such setting, and a config without one is written as they are.
+    let json = serde_json::to_string(&LongConfig::paper()).unwrap();
+    assert!(!json.contains("forced") && serde_json::to_string(&forced(&[Some(true)])).unwrap().contains("forced"));
+}
+
+#[test]
+fn a_tree_is_exported_with_scores_and_fates() {
+    let world = two_segments();
+    let settings = Settings { form: Form::Long, ..Settings::default() };
+    let (answer, _) = world.ask_long(&settings.long(&[]));
+    let ranking = rerank::long(&answer, &settings.long(&[]));
+    let export = Export::new("M", (&settings, &[]), &settings, Written::Long { answer: &answer, ranking: &ranking });
+    let markdown = export.markdown();
+    let (head, candidates) = markdown.split_once("\n## Candidates\n\n").unwrap();
+    assert!(
+        head.starts_with("# Q?\n\naaa \\[1\\]. ddd \\[2\\].\n\n## Sources\n\n1. **one**: text\n2. **two**: text\n"),
+        "{head}"
+    );
+    let lines = [
+        "- **answer** 2.000 · one: aaa. (ISREL 0.750, ISSUP 0.750, ISUSE –, sequence 0.500, segment 2.000)",
+        "  - kept 3.675 · one: ccc. (ISREL 0.500, ISSUP 0.300, ISUSE 0.750, sequence 0.500, segment 1.675)",
+        "  - **answer** 4.525 · two: ddd. (ISREL 0.900, ISSUP 0.750, ISUSE 0.750, sequence 0.500, segment 2.525)",
+        "- overtaken 1.400 · two: bbb. (ISREL 0.600, ISSUP 0.300, ISUSE –, sequence 0.500, segment 1.400)",
+        "  - dropped 2.275: eee. (ISREL –, ISSUP –, ISUSE 0.750, sequence 0.500, segment 0.875)",
+    ];
+    assert_eq!(candidates.lines().collect::<Vec<_>>(), lines);
+    let json: serde_json::Value = serde_json::from_str(&export.json()).unwrap();
+    let long = &json["written"]["long"];
+    assert_eq!(serde_json::from_value::<LongAnswer>(long["answer"].clone()).unwrap(), answer, "nothing is lost");
+    assert_eq!(long["ranking"]["path"], serde_json::json!([0, 3]));
+}
+
 #[test]
 fn hard_control_excludes() {
     let world = two_segments();
@@ -348,7 +412,7 @@ fn ranked_again_with_the_same_settings_nothing_changes() {
                 let again = rerank::long(&answer, &config);
                 assert_eq!((&again.path, &again.ranked, &again.text), (&answer.path, &answer.ranked, &answer.text));
                 assert_eq!((&again.segments, &again.passages), (&answer.segments, &answer.passages));
-                assert_eq!(again.path_scores, path_scores(&answer));
+                assert_eq!((&again.path_scores, &again.beams), (&path_scores(&answer), &answer.tree.beams));
                 assert!(!again.changed && again.decisions.is_empty() && again.unwritten.is_empty(), "{again:?}");
             }
         }
@@ -368,6 +432,11 @@ fn ranked_again_with_other_weights() {
     all_close(&against.path_scores, &[-0.25, 0.2, -0.25 + 0.2, -0.25 - 0.25, 0.2 + 0.5]);
     assert_eq!((against.path.as_slice(), against.text.as_str(), against.changed), (&[1, 4][..], "bbb. eee.", true));
     assert_eq!(against.passages[0].passage.title, "two");
+    assert_eq!(against.beams, [vec![1, 0], vec![4, 2]]);
+    let fates = answer.tree.fates(&against.beams, &against.path);
+    assert_eq!(fates, [Fate::Kept, Fate::Answer, Fate::Kept, Fate::Dropped, Fate::Answer]);
+    let fates = answer.tree.fates(&answer.tree.beams, &answer.path);
+    assert_eq!(fates, [Fate::Answer, Fate::Overtaken, Fate::Kept, Fate::Answer, Fate::Dropped]);
     // With a beam of one and these weights node 1 would have gone on, and it did.
     let base = Config { w_rel: 0.0, w_sup: -1.0, w_use: 0.0, ..LongConfig::paper().base };
     let narrow = rerank::long(&answer, &LongConfig { beam_width: 1, base: base.clone(), ..LongConfig::paper() });

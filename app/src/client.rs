@@ -3,6 +3,7 @@
 use leptos::{prelude::*, task::spawn_local};
 use selfrag::{
     platform::opfs,
+    self_rag::Settings,
     weights::fetch::{FetchEvent, Progress},
 };
 use web_sys::File;
@@ -10,9 +11,9 @@ use web_sys::File;
 use crate::{
     bench::{Bench, State},
     link::Link,
-    protocol::{Failure, FailureKind, GpuFacts, ModelFacts, Reply, Request, Settings, StorageFacts},
+    protocol::{Failure, FailureKind, GpuFacts, ModelFacts, Reply, Request, StorageFacts},
     route,
-    run::{Phase, Run},
+    run::{Asked, Phase, Run},
 };
 
 /// The demo's manifest, relative to the page.
@@ -85,14 +86,23 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new() -> Self {
+        let query = route::query();
+        let (settings, notices) = match Settings::default().with_query(&query) {
+            Ok(settings) => (settings, Vec::new()),
+            Err(error) => {
+                let message = format!("The settings in this page's address are not used. {error}");
+                (Settings::default(), vec![Notice { id: 0, content: NoticeContent::Warning(message) }])
+            }
+        };
+        let settings = RwSignal::new(settings);
         Self {
             gpu: RwSignal::new(Gpu::Unknown),
             model: RwSignal::new(Model::None),
             storage: RwSignal::new(StorageFacts::default()),
-            settings: RwSignal::new(Settings::default()),
-            notices: RwSignal::new(Vec::new()),
-            run: Run::new(),
-            bench: Bench::new(&route::query()),
+            settings,
+            notices: RwSignal::new(notices),
+            run: Run::new(settings),
+            bench: Bench::new(&query),
             link: StoredValue::new_local(None),
         }
     }
@@ -147,16 +157,25 @@ impl Client {
 
     /// Asks now, or as soon as a model is there: then the demo is loaded if nothing is.
     pub(crate) fn ask(self, question: &str) {
-        let question = question.trim();
+        self.ask_with(question.trim(), Vec::new());
+    }
+
+    /// Asks the same again, with what is set now and what the user decided in the model's place. Greedy decoding writes the same
+    /// segments up to the first that is decided otherwise.
+    pub(crate) fn ask_again(self) {
+        self.ask_with(&self.run.question.get_untracked(), self.run.forced.get_untracked());
+    }
+
+    fn ask_with(self, question: &str, forced: Vec<Option<bool>>) {
         if question.is_empty() || self.run.phase.get_untracked() == Phase::Running {
             return;
         }
         let model = self.model.get_untracked();
         if matches!(model, Model::Ready(_)) {
-            self.ask_now(question);
+            self.ask_now(question, forced);
             return;
         }
-        self.run.start(question, Phase::Waiting);
+        self.wait(question, forced);
         if !model.is_loading() {
             self.load_demo();
         }
@@ -199,10 +218,22 @@ impl Client {
         self.notices.update(|all| all.retain(|notice| notice.id != id));
     }
 
-    fn ask_now(self, question: &str) {
+    /// Keeps a question until it can be asked.
+    fn wait(self, question: &str, forced: Vec<Option<bool>>) {
+        let settings = self.settings.get_untracked();
+        self.run.start(question, Phase::Waiting, Asked { settings, forced });
+    }
+
+    fn ask_now(self, question: &str, forced: Vec<Option<bool>>) {
         self.notices.update(|all| all.retain(|n| !matches!(n.content, NoticeContent::Failure(_))));
-        self.run.start(question, Phase::Running);
-        self.send(Request::Ask { question: question.to_owned(), settings: self.settings.get_untracked() }, &[]);
+        let settings = self.settings.get_untracked();
+        self.run.start(question, Phase::Running, Asked { settings, forced: forced.clone() });
+        self.send(Request::Ask { question: question.to_owned(), settings, forced }, &[]);
+    }
+
+    /// What was decided beforehand for the question under way.
+    fn asked_with(self) -> Vec<Option<bool>> {
+        self.run.asked.with_untracked(|asked| asked.forced.clone())
     }
 
     fn load(self, request: Request, files: &[File]) {
@@ -242,7 +273,7 @@ impl Client {
             Reply::Ready(facts) => {
                 self.model.set(Model::Ready(facts));
                 if self.run.phase.get_untracked() == Phase::Waiting {
-                    self.ask_now(&self.run.question.get_untracked());
+                    self.ask_now(&self.run.question.get_untracked(), self.asked_with());
                 }
             }
             Reply::Engine(event) => self.run.apply(event),
@@ -255,7 +286,7 @@ impl Client {
                 self.model.set(Model::Preparing("The GPU was lost; starting again".into()));
                 if self.run.phase.get_untracked() == Phase::Running {
                     // Asked again by `Ready`.
-                    self.run.start(&self.run.question.get_untracked(), Phase::Waiting);
+                    self.wait(&self.run.question.get_untracked(), self.asked_with());
                 }
             }
             Reply::Recovered => self.notify(NoticeContent::Good("The GPU is back; the model was loaded again.".into())),

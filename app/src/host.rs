@@ -13,7 +13,7 @@ use selfrag::{
     error::GpuError,
     gpu::{Gpu, Options},
     platform::{BlobSource, ByteSource, HttpTransport, Store, Transport, get_small, sleep},
-    self_rag,
+    self_rag::{self, Settings},
     weights::{
         fetch::{FetchEvent, LocalFiles, Patience, RemoteModel, fetch_model},
         kept::OpenFiles,
@@ -27,7 +27,7 @@ use crate::{
     library::Library,
     measure::measure,
     post,
-    protocol::{BenchReply, Failure, GpuFacts, ModelFacts, Origin, Reply, Request, Settings},
+    protocol::{BenchReply, Failure, GpuFacts, ModelFacts, Origin, Reply, Request},
     session::Session,
 };
 
@@ -85,7 +85,7 @@ impl Host {
             Request::LoadUrls { urls } => self.load(Source::Urls(urls)).await,
             Request::LoadFiles { keep } => self.load(Source::Files { files, keep }).await,
             Request::LoadKept { folder } => self.load(Source::Kept(folder)).await,
-            Request::Ask { question, settings } => self.ask(&question, &settings).await,
+            Request::Ask { question, settings, forced } => self.ask(&question, &settings, &forced).await,
             Request::Bench(order) => {
                 self.bench(&order).await;
                 Ok(())
@@ -247,12 +247,12 @@ impl Host {
         }));
     }
 
-    async fn ask(&mut self, question: &str, settings: &Settings) -> Result<()> {
+    async fn ask(&mut self, question: &str, settings: &Settings, forced: &[Option<bool>]) -> Result<()> {
         let Some(session) = &mut self.session else {
             return Err(Error::config("model", "load one before asking"));
         };
         let stop = self.stop.answer.borrow().clone();
-        match session.ask(question, settings, &stop).await {
+        match session.ask(question, settings, forced, &stop).await {
             Ok(()) => {
                 post(&Reply::Done);
                 Ok(())

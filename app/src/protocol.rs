@@ -8,6 +8,7 @@ use selfrag::{
     bench::{Order, Progress, Report},
     error::GpuError,
     event::Event,
+    self_rag::Settings,
     weights::fetch::FetchEvent,
 };
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,8 @@ pub(crate) enum Request {
     LoadFiles { keep: bool },
     /// Load a model from browser storage.
     LoadKept { folder: String },
-    /// Answer a question.
-    Ask { question: String, settings: Settings },
+    /// Answer a question. `forced`: what is decided beforehand, a segment each (`LongConfig::forced`).
+    Ask { question: String, settings: Settings, forced: Vec<Option<bool>> },
     /// Measure speed.
     Bench(Order),
     /// Stop what is under way: a download, an answer or a benchmark.
@@ -81,36 +82,6 @@ pub(crate) enum BenchReply {
     Stopped,
     /// It cannot go on.
     Failed(Failure),
-}
-
-/// When passages are retrieved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Mode {
-    /// The model decides.
-    Adaptive,
-    /// For every question.
-    Always,
-    /// For none.
-    Never,
-}
-
-/// What the user sets for a question.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Settings {
-    pub(crate) mode: Mode,
-    /// Retrieve when p(Retrieve) is above.
-    pub(crate) threshold: f32,
-    /// Passages retrieved.
-    pub(crate) n_docs: usize,
-    /// Longest candidate, in tokens.
-    pub(crate) max_new_tokens: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { mode: Mode::Adaptive, threshold: 0.2, n_docs: 5, max_new_tokens: 100 }
-    }
 }
 
 /// The adapter, in its own words.

@@ -2,6 +2,8 @@
 //! Neither needs anything of the server, and the kept page answers both without a network.
 
 use leptos::prelude::*;
+use selfrag::self_rag::Settings;
+use wasm_bindgen::JsValue;
 
 /// What is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,4 +45,19 @@ pub(crate) fn query() -> String {
     let more = fragment.split_once('?').map_or("", |(_, query)| query);
     let both = format!("{}&{more}", search.trim_start_matches('?'));
     js_sys::decode_uri_component(&both).map_or(both, String::from)
+}
+
+/// Puts other settings into the address, so that it can be kept and shared; everything else in it stays, and nothing is loaded.
+pub(crate) fn remember(settings: &Settings) {
+    let location = window().location();
+    let search = location.search().unwrap_or_default();
+    let query = settings.in_query(&search);
+    if query == search.trim_start_matches('?') {
+        return;
+    }
+    let mark = if query.is_empty() { "" } else { "?" };
+    let path = location.pathname().unwrap_or_default();
+    let address = format!("{path}{mark}{query}{}", location.hash().unwrap_or_default());
+    // A browser that refuses (it may, where this happens too often) has an older address, and nothing worse.
+    let _ = window().history().and_then(|history| history.replace_state_with_url(&JsValue::NULL, "", Some(&address)));
 }

@@ -13,7 +13,7 @@ use selfrag::{
         index::{Index, Method},
         store::Store,
     },
-    self_rag::{self, Config, Question, Stop},
+    self_rag::{Form, Question, Settings, Stop},
     tokenizer::Tokenizer,
     weights::{Gguf, Weights},
 };
@@ -21,7 +21,7 @@ use selfrag::{
 use crate::{
     corpus::{CORPUS, CorpusFiles},
     post,
-    protocol::{Mode, Reply, Settings},
+    protocol::Reply,
     speed::{Counted, Tally},
 };
 
@@ -71,7 +71,13 @@ impl Session {
     }
 
     /// Answers, posting each event as it happens.
-    pub(crate) async fn ask(&mut self, question: &str, settings: &Settings, stop: &Stop) -> Result<()> {
+    pub(crate) async fn ask(
+        &mut self,
+        question: &str,
+        settings: &Settings,
+        forced: &[Option<bool>],
+        stop: &Stop,
+    ) -> Result<()> {
         let tally = self.tally.clone();
         tally.reset();
         let mut told = now_ms();
@@ -82,8 +88,16 @@ impl Session {
                 post(&Reply::Stats(tally.stats()));
             }
         };
-        let (question, config) = (Question::new(question), config(settings));
-        self.engine.ask(&question, &config, stop, &mut on_event).await?;
+        let questions = [Question::new(question)];
+        let mut on_event = |_: usize, event: Event| on_event(event);
+        match settings.form {
+            Form::Short => {
+                self.engine.ask_batch(&questions, &settings.short(), stop, &mut on_event).await?;
+            }
+            Form::Long => {
+                self.engine.ask_long_batch(&questions, &settings.long(forced), stop, &mut on_event).await?;
+            }
+        }
         post(&Reply::Stats(self.tally.stats()));
         Ok(())
     }
@@ -99,20 +113,6 @@ async fn retriever(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>) -> Result<(Box<
     let n_passages = store.manifest().count as usize;
     let index = Index::open(store, Box::new(encoder), Method::ExactGpu(gpu.clone()), &mut |_| {}).await?;
     Ok((Box::new(index), n_passages))
-}
-
-fn config(settings: &Settings) -> Config {
-    Config {
-        mode: match settings.mode {
-            Mode::Adaptive => self_rag::Mode::Adaptive,
-            Mode::Always => self_rag::Mode::Always,
-            Mode::Never => self_rag::Mode::Never,
-        },
-        threshold: Some(settings.threshold),
-        n_docs: settings.n_docs,
-        max_new_tokens: settings.max_new_tokens,
-        ..Config::paper()
-    }
 }
 
 /// Chooses how steps are computed: as kept in browser storage, or by measuring, once for a device and model.

@@ -38,12 +38,12 @@ export function fakeModel(folder, sizes = [3_000_000, 1_000_001]) {
 export const models = process.env.PAGE_MODELS ?? `${root}public/models`;
 export const corpus = process.env.PAGE_CORPUS ?? `${root}public/corpus`;
 
-/** A folder to serve as models/: a tiny generator that runs on a software GPU, and the demo's encoder. `judges`: see writeTiny. */
-export function tinyModel({ folder = "tiny-model", judges } = {}) {
+/** A folder to serve as models/: a tiny generator that runs on a software GPU, and the demo's encoder. `judges`, `more`: see writeTiny. */
+export function tinyModel({ folder = "tiny-model", judges, more } = {}) {
   const path = `${out}/${folder}`;
   mkdirSync(path, { recursive: true });
   const part = readdirSync(models).filter((name) => name.startsWith("demo") && name.endsWith(".gguf")).sort()[0];
-  writeTiny(`${models}/${part}`, `${path}/tiny.gguf`, judges);
+  writeTiny(`${models}/${part}`, `${path}/tiny.gguf`, judges, more);
   copyFileSync(`${models}/encoder.gguf`, `${path}/encoder.gguf`);
   const files = [["tiny.gguf", "generator"], ["encoder.gguf", "encoder"]].map(([url, role]) => {
     const content = readFileSync(`${path}/${url}`);

@@ -108,7 +108,7 @@ test("everything is reached with the keyboard, and every control has a name", as
     reached.push(id);
   }
   // A group of radio buttons is one stop; disabled buttons are none.
-  for (const id of ["question", "settings", "mode-adaptive", "threshold", "n-docs", "max-tokens", "example", "load-demo", "pick", "keep", "url"]) {
+  for (const id of ["question", "form-short", "settings", "mode-adaptive", "threshold", "n-docs", "max-tokens", "example", "load-demo", "pick", "keep", "url"]) {
     assert.ok(reached.includes(id), `${id} is not among ${reached}`);
   }
   const nameless = await page.evaluate(() =>

@@ -13,15 +13,15 @@ const CHAIN = [
   ["[No Retrieval]", "Again"], ["Again", "Ġand"], ["Ġand", "Ġagain"], ["Ġagain", "Ġand"],
 ];
 
-/** Writes the model with the vocabulary of the GGUF file `from`; it `judges` every passage the same. */
-export function writeTiny(from, to, judges = "[Relevant]") {
+/** Writes the model with the vocabulary of the GGUF file `from`; it `judges` every passage the same. `more`: pairs in place of the chain's. */
+export function writeTiny(from, to, judges = "[Relevant]", more = []) {
   const header = readHeader(from);
   const tokens = header.tokens;
   const id = new Map(tokens.map((token, i) => [token, i]));
   const next = random(7);
   const embedding = new Float32Array(tokens.length * DIM).map(() => (next() < 0.5 ? -1 : 1));
   const output = new Float32Array(tokens.length * DIM);
-  for (const [token, follower] of [["</paragraph>", judges], ...CHAIN]) {
+  for (const [token, follower] of new Map([["</paragraph>", judges], ...CHAIN, ...more])) {
     if (!id.has(token) || !id.has(follower)) continue; // Some vocabularies have no ":Ċ".
     const [row, before] = [id.get(follower) * DIM, id.get(token) * DIM];
     for (let i = 0; i < DIM; i++) output[row + i] += 0.5 * embedding[before + i];

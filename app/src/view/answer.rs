@@ -5,30 +5,60 @@ use std::cmp::Ordering;
 use leptos::prelude::*;
 use selfrag::self_rag::{Answer, Candidate, Relevance};
 
+use super::{export::ExportLinks, segments, tree::Tree, weigh::Weigh};
 use crate::{
     client::Client,
     format,
     run::{Phase, Run},
 };
 
+/// What there is to be seen.
+#[derive(Clone, PartialEq)]
+enum Part {
+    Long,
+    /// The candidate and its text.
+    Answered(usize, String),
+    Writing,
+    Nothing,
+}
+
 /// The answer, or what is known of it while candidates are written.
 #[component]
 pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
     let run = client.run;
-    let body = move || match (run.answer.get(), run.phase.get()) {
-        (Some(answer), _) => view! { <Answered run answer/> }.into_any(),
-        (None, Phase::Running) => view! { <Writing run/> }.into_any(),
-        _ => ().into_any(),
+    // One memo for all of it: what is said aloud is made again only where it changes, and a slider moves scores more often than answers.
+    let part = Memo::new(move |_| {
+        let chosen = run.answer.with(|answer| answer.as_ref().map(|answer| (answer.best, answer.text.clone())));
+        match (chosen, run.phase.get()) {
+            _ if run.is_long() => Part::Long,
+            (Some((best, text)), _) => Part::Answered(best, text),
+            (None, Phase::Running) => Part::Writing,
+            _ => Part::Nothing,
+        }
+    });
+    let body = move || match part.get() {
+        Part::Long => view! { <segments::LongText run/> }.into_any(),
+        Part::Answered(..) => {
+            untrack(move || run.answer.get().map(|answer| view! { <Answered run answer/> })).into_any()
+        }
+        Part::Writing => view! { <Writing run/> }.into_any(),
+        Part::Nothing => ().into_any(),
     };
-    let doubt = move || run.answer.with(|answer| answer.as_ref().and_then(relevance_notice)).map(notice);
+    let doubt = Memo::new(move |_| run.answer.with(|answer| answer.as_ref().and_then(relevance_notice)));
+    let ranked = Memo::new(move |_| run.answer.with(|a| a.as_ref().is_some_and(|a| a.candidates.len() > 1)));
     view! {
         <Show when=move || matches!(run.phase.get(), Phase::Running | Phase::Done | Phase::Stopped)>
-            <article class="answer" class:pending=move || run.answer.with(Option::is_none)>
+            <article class="answer" class:pending=move || !run.is_answered()>
                 <p class="asked">{move || run.question.get()}</p>
                 // There before it has something to say, or screen readers would miss it.
-                <div class="judged" role="status" data-testid="relevance">{doubt}</div>
+                <div class="judged" role="status" data-testid="relevance">{move || doubt.get().map(notice)}</div>
                 // Read aloud when it is complete, not token by token.
                 <div aria-live="polite" data-testid="answer">{body}</div>
+                <Show when=move || ranked.get()><Ranking run/></Show>
+                <segments::Decisions client/>
+                <Tree run/>
+                <Weigh client/>
+                <ExportLinks client/>
             </article>
         </Show>
     }
@@ -88,7 +118,6 @@ fn Answered(run: Run, answer: Answer) -> impl IntoView {
             {truncated.then_some("…")}
             {cited.map(|title| view! { " " <Citation run number=best title/> })}
         </p>
-        {(answer.candidates.len() > 1).then(|| view! { <Ranking run answer/> })}
     }
 }
 
@@ -109,18 +138,21 @@ fn Citation(run: Run, number: usize, title: String) -> impl IntoView {
 
 /// All candidates by segment score.
 #[component]
-fn Ranking(run: Run, answer: Answer) -> impl IntoView {
-    let mut order: Vec<(usize, Candidate)> = answer.candidates.into_iter().enumerate().collect();
-    let segment = |candidate: &Candidate| candidate.scores.segment.unwrap_or(f32::NEG_INFINITY);
-    order.sort_by(|(_, a), (_, b)| segment(b).partial_cmp(&segment(a)).unwrap_or(Ordering::Equal));
-    let best = answer.best;
+fn Ranking(run: Run) -> impl IntoView {
+    let order = move || {
+        let candidates = run.answer.get().map_or(Vec::new(), |answer| answer.candidates);
+        let mut order: Vec<(usize, Candidate)> = candidates.into_iter().enumerate().collect();
+        let segment = |candidate: &Candidate| candidate.scores.segment.unwrap_or(f32::NEG_INFINITY);
+        order.sort_by(|(_, a), (_, b)| segment(b).partial_cmp(&segment(a)).unwrap_or(Ordering::Equal));
+        order
+    };
     let row = move |(number, candidate): (usize, Candidate)| {
         view! {
-            <li class:best=number == best>
+            <li class:best=move || run.best() == Some(number)>
                 <a class="number" href=format!("#passage-{}", number + 1) aria-label=format!("Passage {}", number + 1)
                     on:click=move |_| run.opened.set(Some(number))>{number + 1}</a>
                 <span class="ranked-text">{candidate.text}</span>
-                <span class="ranked-score" title="Segment score: sequence + relevance + support + ½ usefulness">
+                <span class="ranked-score" title="Segment score: sequence + w_rel · relevance + w_sup · support + w_use · usefulness">
                     {candidate.scores.segment.map_or_else(|| "–".to_owned(), format::score)}
                 </span>
             </li>
@@ -129,7 +161,7 @@ fn Ranking(run: Run, answer: Answer) -> impl IntoView {
     view! {
         <details class="ranking">
             <summary>"How the candidates ranked"</summary>
-            <ol data-testid="ranking">{order.into_iter().map(row).collect_view()}</ol>
+            <ol data-testid="ranking">{move || order().into_iter().map(row).collect_view()}</ol>
         </details>
     }
 }

@@ -2,7 +2,7 @@
 
 use leptos::{ev::KeyboardEvent, prelude::*};
 
-use super::settings::SettingsPanel;
+use super::settings::{FormChoice, SettingsPanel};
 use crate::{
     client::{Client, Gpu},
     run::Phase,
@@ -43,6 +43,7 @@ pub(crate) fn Ask(client: Client) -> impl IntoView {
                 on:input=move |event| text.set(event_target_value(&event)) on:keydown=on_key
             ></textarea>
             <div class="ask-row">
+                <FormChoice settings=client.settings/>
                 <SettingsPanel settings=client.settings/>
                 <span class="hint" aria-live="polite" data-testid="phase">{move || phase_hint(run.phase.get())}</span>
                 <Show

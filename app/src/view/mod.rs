@@ -6,14 +6,19 @@
 mod answer;
 mod ask;
 mod bench;
+mod controls;
 mod decision;
+mod export;
 mod footer;
 mod meter;
 mod model;
 mod model_sources;
 mod notices;
 mod passages;
+mod segments;
 mod settings;
+mod tree;
+mod weigh;
 
 use leptos::prelude::*;
 
@@ -25,6 +30,9 @@ use crate::{
 /// The view that the address asks for.
 pub(crate) fn view(client: Client) -> impl IntoView {
     let route = route::follow();
+    // The address always says what is set, and every score what is weighed.
+    Effect::new(move || client.settings.with(route::remember));
+    Effect::new(move || client.run.weigh());
     move || match route.get() {
         Route::Page => page(client).into_any(),
         Route::Bench => view! { <bench::BenchView client/> }.into_any(),
@@ -49,6 +57,7 @@ fn page(client: Client) -> impl IntoView {
                 <decision::DecisionLine run=client.run/>
                 <answer::AnswerCard client/>
                 <passages::Passages run=client.run/>
+                <segments::Sources run=client.run/>
             </section>
         </main>
         <footer::Footer client/>

@@ -12,13 +12,15 @@ use crate::{
 /// A grid of cards in retrieval order.
 #[component]
 pub(crate) fn Passages(run: Run) -> impl IntoView {
-    let any = move || run.candidates.with(|all| all.iter().any(|c| c.hit.is_some()));
+    // Those of a long answer are in its tree, and its sources below.
+    let candidates = move || if run.is_long() { Vec::new() } else { run.candidates.get() };
+    let any = move || !run.is_long() && run.candidates.with(|all| all.iter().any(|c| c.hit.is_some()));
     view! {
         <Show when=any>
             <h2 class="section">"Passages"</h2>
         </Show>
         <div class="grid" data-testid="passages">
-            <For each=move || run.candidates.get() key=move |c| (run.question.get_untracked(), c.number) let:candidate>
+            <For each=candidates key=move |c| (run.question.get_untracked(), c.number) let:candidate>
                 <Card run candidate/>
             </For>
         </div>
@@ -28,7 +30,7 @@ pub(crate) fn Passages(run: Run) -> impl IntoView {
 /// One candidate; without a passage only the critique is shown, the text being the answer above.
 #[component]
 fn Card(run: Run, candidate: CandidateState) -> impl IntoView {
-    let CandidateState { number, hit, text, scores, finished } = candidate;
+    let CandidateState { number, hit, text, scores, finished, .. } = candidate;
     let best = move || run.best() == Some(number);
     let heading = hit.as_ref().map_or("Without passages".to_owned(), |hit| match hit.passage.title.as_str() {
         "" => format!("Passage {}", number + 1),
@@ -58,7 +60,7 @@ fn Card(run: Run, candidate: CandidateState) -> impl IntoView {
 
 /// The passage: its first lines, or all of it when opened.
 #[component]
-fn PassageText(run: Run, number: usize, passage: Passage) -> impl IntoView {
+pub(crate) fn PassageText(run: Run, number: usize, passage: Passage) -> impl IntoView {
     let open = RwSignal::new(false);
     // A citation opens the passage; the button opens and closes it.
     Effect::new(move || {
@@ -82,7 +84,7 @@ fn PassageText(run: Run, number: usize, passage: Passage) -> impl IntoView {
 
 /// The four parts of the segment score, and their sum.
 #[component]
-fn Critique(scores: ArcRwSignal<Scores>) -> impl IntoView {
+pub(crate) fn Critique(scores: ArcRwSignal<Scores>) -> impl IntoView {
     let part = |get: fn(&Scores) -> Option<f32>| {
         let scores = scores.clone();
         Signal::derive(move || scores.with(get))

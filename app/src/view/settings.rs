@@ -1,26 +1,40 @@
 //! The settings that change an answer.
 
 use leptos::prelude::*;
+use selfrag::self_rag::{Form, Mode, Settings, settings::Number};
 
-use crate::protocol::{Mode, Settings};
+use super::controls::{choice, slider};
+
+/// Short or long: beside the question, as it changes what an answer looks like.
+#[component]
+pub(crate) fn FormChoice(settings: RwSignal<Settings>) -> impl IntoView {
+    let form = move |form: Form, value, label| {
+        let chosen = Signal::derive(move || settings.get().form == form);
+        choice("form", value, label, chosen, move || settings.update(|s| s.form = form))
+    };
+    view! {
+        <fieldset class="form-choice">
+            <legend class="visually-hidden">"Length of the answer"</legend>
+            <div class="segments">
+                {form(Form::Short, "short", "Short answer")}
+                {form(Form::Long, "long", "Long answer")}
+            </div>
+        </fieldset>
+    }
+}
 
 /// Mode, threshold, number of passages, length.
 #[component]
 pub(crate) fn SettingsPanel(settings: RwSignal<Settings>) -> impl IntoView {
-    let mode = move |mode: Mode, value: &'static str, label: &'static str| {
-        view! {
-            <label class="segment">
-                <input
-                    type="radio" name="mode" value=value data-testid=format!("mode-{value}")
-                    prop:checked=move || settings.get().mode == mode
-                    on:change=move |_| settings.update(|s| s.mode = mode)
-                />
-                <span>{label}</span>
-            </label>
-        }
+    let mode = move |mode: Mode, value, label| {
+        let chosen = Signal::derive(move || settings.get().mode == mode);
+        choice("mode", value, label, chosen, move || settings.update(|s| s.mode = mode))
     };
-    let adaptive = move || settings.get().mode == Mode::Adaptive;
-    let never = move || settings.get().mode == Mode::Never;
+    let not_adaptive = Signal::derive(move || settings.get().mode != Mode::Adaptive);
+    let never = Signal::derive(move || settings.get().mode == Mode::Never);
+    let is_long = Memo::new(move |_| settings.get().form == Form::Long);
+    let on = Signal::stored(false);
+    let length = move || if is_long.get() { "Tokens of a segment" } else { "Longest answer, in tokens" };
     view! {
         <details class="settings">
             <summary data-testid="settings">"Settings"</summary>
@@ -33,36 +47,13 @@ pub(crate) fn SettingsPanel(settings: RwSignal<Settings>) -> impl IntoView {
                         {mode(Mode::Never, "never", "Never")}
                     </div>
                 </fieldset>
-                <label class="slider" class:off=move || !adaptive()>
-                    <span>"Threshold " <b>{move || format!("{:.2}", settings.get().threshold)}</b></span>
-                    <input
-                        type="range" min="0" max="1" step="0.01" data-testid="threshold" disabled=move || !adaptive()
-                        prop:value=move || settings.get().threshold.to_string()
-                        on:input=move |event| if let Ok(value) = event_target_value(&event).parse() {
-                            settings.update(|s| s.threshold = value)
-                        }
-                    />
-                </label>
-                <label class="slider" class:off=never>
-                    <span>"Passages " <b>{move || settings.get().n_docs}</b></span>
-                    <input
-                        type="range" min="1" max="10" step="1" data-testid="n-docs" disabled=never
-                        prop:value=move || settings.get().n_docs.to_string()
-                        on:input=move |event| if let Ok(value) = event_target_value(&event).parse() {
-                            settings.update(|s| s.n_docs = value)
-                        }
-                    />
-                </label>
-                <label class="slider">
-                    <span>"Longest answer " <b>{move || settings.get().max_new_tokens}</b> " tokens"</span>
-                    <input
-                        type="range" min="20" max="300" step="10" data-testid="max-tokens"
-                        prop:value=move || settings.get().max_new_tokens.to_string()
-                        on:input=move |event| if let Ok(value) = event_target_value(&event).parse() {
-                            settings.update(|s| s.max_new_tokens = value)
-                        }
-                    />
-                </label>
+                {slider(settings, &Number::DELTA, "threshold", || "Threshold", not_adaptive)}
+                {slider(settings, &Number::PASSAGES, "n-docs", || "Passages", never)}
+                {slider(settings, &Number::TOKENS, "max-tokens", length, on)}
+                <Show when=move || is_long.get()>
+                    {slider(settings, &Number::SEGMENTS, "segments-limit", || "Most segments", on)}
+                    {slider(settings, &Number::BEAM, "beam", || "Paths kept (beam)", on)}
+                </Show>
             </div>
         </details>
     }

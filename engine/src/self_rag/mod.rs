@@ -1,14 +1,16 @@
 //! The loop: decide, write a candidate per passage, rank ([`short`]); or a tree of them, segment after segment ([`long`]).
-//! [`rerank`] weighs what was written anew.
+//! [`rerank`] weighs what was written anew; [`settings`] are what a user sets, [`export`] what is taken away.
 
 pub mod config;
 pub mod decide;
+pub mod export;
 pub mod long;
 pub mod plain;
 pub mod rank;
 pub mod relevance;
 pub mod rerank;
 mod sequences;
+pub mod settings;
 pub mod short;
 mod writing;
 
@@ -23,6 +25,7 @@ pub use self::{
     config::{Config, DecisionRule, Mode, Task},
     long::{LongAnswer, LongConfig, LongForm},
     relevance::Relevance,
+    settings::{Form, Settings},
     short::{Passages, Question, ShortForm},
 };
 use crate::{

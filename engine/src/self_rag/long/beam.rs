@@ -6,7 +6,7 @@ use super::{
     config::{HardControl, LongConfig, PathScore},
     tree::Tree,
 };
-use crate::{critique::Evidence, self_rag::Candidate, tokenizer::ReflectionTokens};
+use crate::{self_rag::Candidate, tokenizer::ReflectionTokens};
 
 /// A path's score from its segments' scores, first segment first.
 pub fn path_score(rule: PathScore, segments: &[f32]) -> f32 {
@@ -45,17 +45,6 @@ pub fn excluded(hard: HardControl, candidate: &Candidate, reflection: &Reflectio
     hard.irrelevant && wrote(reflection.irrelevant)
         || hard.no_support && support == Some(&reflection.no_support)
         || hard.partial_support && support == Some(&reflection.partially)
-}
-
-/// The path's score with other weights.
-pub fn rescored(config: &LongConfig, tree: &Tree, node: usize) -> f32 {
-    let scoring = config.scoring();
-    let segment = |&at: &usize| segment_score(&tree.nodes[at].candidate.evidence, &scoring);
-    path_score(config.path_score, &tree.path(node).iter().map(segment).collect::<Vec<_>>())
-}
-
-fn segment_score(evidence: &Evidence, scoring: &crate::self_rag::Config) -> f32 {
-    evidence.scores(scoring).segment.unwrap_or(0.0)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::tree::{Retrieve, Wish};
 use crate::{
     Error, Result,
     self_rag::{Config, DecisionRule},
@@ -100,6 +101,10 @@ pub struct LongConfig {
     pub fix_spacing: bool,
     /// Leave `[Continue to Use Evidence]` out of the list of tokens that are taken out of the answer (released code).
     pub keep_continue_text: bool,
+    /// What a user decided in the model's place, first segment first: retrieve or not, for every path there; none, or nothing there: the
+    /// model decides. Neither paper nor released code has it. Not written where empty, so that older journals stay the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forced: Vec<Option<bool>>,
 }
 
 /// Tokens of the released code's probe.
@@ -131,6 +136,7 @@ impl LongConfig {
             enumerate_citations: false,
             fix_spacing: false,
             keep_continue_text: false,
+            forced: Vec::new(),
         }
     }
 
@@ -166,12 +172,22 @@ impl LongConfig {
             enumerate_citations: true,
             fix_spacing: true,
             keep_continue_text: true,
+            forced: Vec::new(),
         }
     }
 
     /// Segments that a path may have.
     pub fn levels(&self) -> usize {
         self.max_depth - usize::from(self.depth_counts_root)
+    }
+
+    /// What comes before segment `depth`, counted from 1, and the ratio that decided; none where the mode or the user did.
+    pub fn decide(&self, depth: usize, wish: &Wish) -> (Retrieve, Option<f32>) {
+        match self.forced.get(depth - 1).copied().flatten() {
+            Some(true) => (Retrieve::Yes, None),
+            Some(false) => (Retrieve::No, None),
+            None => wish.decide(&self.base, self.continue_evidence),
+        }
     }
 
     /// The weights and terms that really count.

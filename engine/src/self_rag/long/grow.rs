@@ -246,7 +246,7 @@ impl Batch<'_, '_> {
                 let cited = if path.retrieve == Retrieve::Continue { path.held.clone() } else { hit.clone() };
                 let fork = self.sequences.fork(seq)?;
                 let (retrieve, used) = (path.retrieve, path.used + input.len());
-                let probability = path.wish.and_then(|wish| wish.decide(&self.config.base, true).1);
+                let probability = path.wish.and_then(|wish| self.config.decide(level, &wish).1);
                 planned.push(Planned { node, parent: path.node, retrieve, probability, hit: hit.clone() });
                 growing.push(Growing { path: place, used, retrieve, cited });
                 writings.push(Writing::new(index, node, fork, hit, input, room));
@@ -330,7 +330,7 @@ impl Batch<'_, '_> {
         let own = kept.unwrap_or_else(|| candidate.tokens.clone());
         let path = (end == SegmentEnd::Next).then(|| {
             let retrieve = match next {
-                Some(wish) => wish.decide(&config.base, config.continue_evidence).0,
+                Some(wish) => config.decide(level + 1, &wish).0,
                 None => Retrieve::Yes,
             };
             Path {

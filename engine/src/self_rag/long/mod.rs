@@ -26,7 +26,7 @@ use self::grow::{Asked, Path};
 pub use self::{
     config::{HardControl, LongConfig, PROBE_TOKENS, PathScore},
     read_out::{chosen as read_out_path, released_text, segments, text_of},
-    tree::{LongAnswer, Node, Retrieve, Segment, SegmentEnd, Tree, Wish},
+    tree::{Fate, LongAnswer, Node, Retrieve, Segment, SegmentEnd, Tree, Wish, fates, path_of},
 };
 use super::{
     Mode, Question, Stop,
@@ -135,9 +135,9 @@ impl Batch<'_, '_> {
         for (index, question) in questions.iter().enumerate() {
             let wish = self.wish(&steps[index], false);
             let config = &self.config.base;
-            let (mut retrieve, probability) = wish.decide(config, false);
+            let (mut retrieve, probability) = self.config.decide(1, &wish);
             // The released code retrieves only if its probe asks in words, and never without a threshold.
-            let probed = self.config.probe_decision && config.mode == Mode::Adaptive;
+            let probed = self.config.probe_decision && probability.is_some();
             if probed && (!asks[index] || config.threshold.is_none()) {
                 retrieve = Retrieve::No;
             }

@@ -97,6 +97,48 @@ pub struct Node {
     pub end: SegmentEnd,
 }
 
+/// What became of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// Its level is not ranked yet.
+    Open,
+    /// It is part of the answer.
+    Answer,
+    /// It is part of another path that was in the beam to the end.
+    Kept,
+    /// It was in the beam after its segment, and every path with it fell out later.
+    Overtaken,
+    /// It was not in the beam after its segment.
+    Dropped,
+    /// Hard control excluded it.
+    Excluded,
+}
+
+/// The nodes from the first segment to `node`, of a tree that is given by each node's parent.
+pub fn path_of(parent: impl Fn(usize) -> Option<usize>, node: usize) -> Vec<usize> {
+    // Parents come before children: what says otherwise is no tree, and must not be followed in a circle.
+    let mut path: Vec<usize> =
+        std::iter::successors(Some(node), |&at| parent(at).filter(|&above| above < at)).collect();
+    path.reverse();
+    path
+}
+
+/// What became of each node of a tree that is given by each node's parent, from the paths kept after each segment (`beams`, by their
+/// last nodes) and the chosen `path`.
+pub fn fates(parents: &[Option<usize>], beams: &[Vec<usize>], path: &[usize]) -> Vec<Fate> {
+    let parent = |at: usize| parents.get(at).copied().flatten();
+    let kept: Vec<usize> = beams.last().into_iter().flatten().flat_map(|&node| path_of(parent, node)).collect();
+    let fate = |node: usize| match beams.get(path_of(parent, node).len() - 1) {
+        _ if path.contains(&node) => Fate::Answer,
+        _ if kept.contains(&node) => Fate::Kept,
+        None => Fate::Open,
+        Some(beam) if beam.contains(&node) => Fate::Overtaken,
+        Some(_) => Fate::Dropped,
+    };
+    (0..parents.len()).map(fate).collect()
+}
+
 /// Everything that was written for a question.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tree {
@@ -109,10 +151,19 @@ pub struct Tree {
 impl Tree {
     /// The nodes from the first segment to `node`.
     pub fn path(&self, node: usize) -> Vec<usize> {
-        let parent = |&at: &usize| self.nodes.get(at).and_then(|node| node.parent).filter(|parent| *parent < at);
-        let mut path: Vec<usize> = std::iter::successors(Some(node), parent).collect();
-        path.reverse();
-        path
+        path_of(|at| self.nodes.get(at).and_then(|node| node.parent), node)
+    }
+
+    /// What became of each node, under these `beams` with this chosen `path`: the tree's own, or those of a new ranking.
+    pub fn fates(&self, beams: &[Vec<usize>], path: &[usize]) -> Vec<Fate> {
+        let parents: Vec<Option<usize>> = self.nodes.iter().map(|node| node.parent).collect();
+        let mut fates = fates(&parents, beams, path);
+        for (fate, node) in fates.iter_mut().zip(&self.nodes) {
+            if node.excluded && *fate == Fate::Dropped {
+                *fate = Fate::Excluded;
+            }
+        }
+        fates
     }
 
     /// The candidates that continue `node` (none: that begin an answer), in order.
@@ -157,14 +208,21 @@ pub struct LongAnswer {
     pub tree: Tree,
 }
 
+impl Segment {
+    /// The text and its last marks, between which a citation goes.
+    pub fn body_and_marks(&self) -> (&str, &str) {
+        self.text.split_at(self.text.trim_end_matches(['.', '!', '?']).len())
+    }
+}
+
 impl LongAnswer {
     /// The text with its citations as `[1]`, before a segment's last mark.
     pub fn cited_text(&self) -> String {
         let cite = |segment: &Segment| match segment.citation {
             None => segment.text.clone(),
             Some(index) => {
-                let body = segment.text.trim_end_matches(['.', '!', '?']);
-                format!("{body} [{}]{}", index + 1, &segment.text[body.len()..])
+                let (body, marks) = segment.body_and_marks();
+                format!("{body} [{}]{marks}", index + 1)
             }
         };
         self.segments.iter().map(cite).collect::<Vec<_>>().join(" ")
@@ -198,6 +256,23 @@ mod tests {
         assert_eq!(nothing_held.decide(&paper, true).0, Retrieve::Yes, "there is nothing to continue with");
         assert_eq!(more.decide(&Config { mode: Mode::Always, ..paper.clone() }, true), (Retrieve::Yes, None));
         assert_eq!(more.decide(&Config { mode: Mode::Never, ..paper }, true), (Retrieve::No, None));
+    }
+
+    /// ```text
+    /// 0 ── 2      beams: 0 1 · 3 1 · 5 6      1 is kept twice, and overtaken in the end
+    ///   └─ 3 ── 5                             4 was not kept after its segment
+    /// 1    └─── 6                             6 is being written where the third beam is left out
+    ///   └─ 4
+    /// ```
+    #[test]
+    fn fates_by_hand() {
+        use Fate::{Answer, Dropped, Kept, Open, Overtaken};
+        let parents = [None, None, Some(0), Some(0), Some(1), Some(3), Some(3)];
+        let beams = [vec![0, 1], vec![3, 1], vec![5, 6]];
+        assert_eq!(fates(&parents, &beams, &[0, 3, 5]), [Answer, Overtaken, Dropped, Answer, Dropped, Answer, Kept]);
+        assert_eq!(fates(&parents, &beams[..2], &[0, 3]), [Answer, Kept, Dropped, Answer, Dropped, Open, Open]);
+        assert_eq!(fates(&parents, &[], &[]), [Open; 7]);
+        assert_eq!(path_of(|_| Some(3), 3), [3], "a circle is not followed");
     }
 
     #[test]
