@@ -4,4 +4,7 @@
 //! [`rows`]    the file format, and a row as text with its training mask: all that a trainer reads
 //! ```
 
+pub mod lexical;
+pub mod parts;
 pub mod rows;
+pub mod sentences;
