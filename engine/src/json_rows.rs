@@ -61,6 +61,11 @@ impl Rows {
         &self.sha256
     }
 
+    /// The bytes (unpacked), a byte order mark left out.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.bytes)
+    }
+
     /// How many rows there are, unusable ones included.
     pub fn len(&self) -> usize {
         self.spans.len()
