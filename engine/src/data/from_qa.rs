@@ -36,7 +36,7 @@ use super::{
     rows::TrainingRow,
     sample::{Kind, Retrieve, Sample, Segment, Support},
     sentences::sentences,
-    sets::{Corpus, Question, contains, plain},
+    sets::{Corpus, Question, Text, contains, plain},
     settings::{Settings, Unanswerable},
 };
 use crate::{Error, Result, json_rows::Rows, ops::self_test::Random};
@@ -226,6 +226,10 @@ struct Builder<'a> {
     lexical: Lexical,
     /// Sentences of each passage.
     sentences: Vec<Vec<Range<usize>>>,
+    /// Words of each passage, for [`Builder::has`].
+    words: Vec<String>,
+    /// Article of each passage.
+    articles_of: Vec<String>,
     /// The sentence that answers each question.
     found: Vec<Option<Found>>,
     /// Answerable questions of each passage.
@@ -246,6 +250,8 @@ impl<'a> Builder<'a> {
             settings,
             lexical,
             sentences,
+            words: passages.iter().map(|passage| format!(" {} ", plain(&passage.text))).collect(),
+            articles_of: passages.iter().enumerate().map(article).collect(),
             found: Vec::with_capacity(corpus.questions.len()),
             asked: vec![Vec::new(); passages.len()],
             articles: BTreeMap::new(),
@@ -255,7 +261,7 @@ impl<'a> Builder<'a> {
             let found = builder.find(question, notes);
             if let Some(found) = &found {
                 builder.asked[question.gold].push(at);
-                builder.articles.entry(builder.article(question.gold)).or_default().push(at);
+                builder.articles.entry(builder.articles_of[question.gold].clone()).or_default().push(at);
                 builder.shapes.entry(shape(&found.answer)).or_default().push(at);
             }
             builder.found.push(found);
@@ -263,12 +269,15 @@ impl<'a> Builder<'a> {
         builder
     }
 
-    /// What tells two articles apart: the title, or, without one, the passage.
-    fn article(&self, passage: usize) -> String {
-        match self.corpus.passages[passage].title.as_str() {
-            "" => format!("\0{passage}"),
-            title => plain(title),
-        }
+    /// What tells the passage's article from others.
+    fn article(&self, passage: usize) -> &str {
+        &self.articles_of[passage]
+    }
+
+    /// Whether a passage has a text's words in their order.
+    fn has(&self, passage: usize, text: &str) -> bool {
+        let text = plain(text);
+        !text.is_empty() && self.words[passage].contains(&format!(" {text} "))
     }
 
     fn text(&self, passage: usize, range: &Range<usize>) -> String {
@@ -326,7 +335,7 @@ impl<'a> Builder<'a> {
             notes.left_out("questions: sentence too short or too long");
             return None;
         }
-        if sentence.chars().find(|char| char.is_alphanumeric()).is_some_and(char::is_lowercase) {
+        if !begins(&sentence) {
             notes.left_out("questions: sentence begins in the middle");
             return None;
         }
@@ -359,7 +368,8 @@ impl<'a> Builder<'a> {
         let judged = |text: &str, support: Support| vec![segment(Retrieve::Passage(gold), text, false, Some(support))];
 
         rows(Kind::Gold, settings.gold, &mut |_| Some((asked(), vec![right(gold)], 5)));
-        let mut hard = if settings.hard_negatives > 0.0 { self.hard_negatives(question) } else { Vec::new() };
+        let mut hard = self.hard_negatives(question);
+        let near = self.near_sentences(question, &hard);
         rows(Kind::HardNegative, settings.hard_negatives, &mut |draws| {
             let passage = draws.below(hard.len().max(1));
             let passage = (passage < hard.len()).then(|| hard.remove(passage))?;
@@ -370,7 +380,8 @@ impl<'a> Builder<'a> {
             self.negative(question, found, passage, draws)
         });
         rows(Kind::Wrong, settings.wrong, &mut |draws| {
-            let text = self.foreign_sentence(question, draws)?;
+            let near = if draws.chance(settings.wrong_near) { draws.of(&near).cloned() } else { None };
+            let text = near.or_else(|| self.foreign_sentence(question, draws))?;
             Some((asked(), judged(&text, Support::No), 1))
         });
         rows(Kind::Swapped, settings.swapped, &mut |draws| {
@@ -395,7 +406,7 @@ impl<'a> Builder<'a> {
             Some((self.both(question, other), vec![right(gold), second], 5))
         });
         rows(Kind::TwoPassages, settings.two_passages, &mut |draws| {
-            let same_article = self.articles.get(&self.article(gold))?;
+            let same_article = self.articles.get(self.article(gold))?;
             let elsewhere = |other: &&usize| self.corpus.questions[**other].gold != gold;
             let others: Vec<usize> = same_article.iter().filter(elsewhere).copied().collect();
             let other = *draws.of(&others)?;
@@ -447,8 +458,7 @@ impl<'a> Builder<'a> {
 
     /// Whether a passage can be said not to answer: another one, with none of the answers' words.
     fn answers_not(&self, question: &Question, passage: usize) -> bool {
-        let text = &self.corpus.passages[passage].text;
-        passage != question.gold && !question.answers.iter().any(|answer| contains(text, &answer.text))
+        passage != question.gold && !question.answers.iter().any(|answer| self.has(passage, &answer.text))
     }
 
     /// The first passages without an answer of those that the set or a retriever found, or of those that share the question's words.
@@ -496,16 +506,27 @@ impl<'a> Builder<'a> {
         texts.into_iter().rev().max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
     }
 
+    /// Of each passage of another article, the sentence nearest to the question, unless the gold passage has it.
+    fn near_sentences(&self, question: &Question, passages: &[usize]) -> Vec<String> {
+        let foreign = passages.iter().filter(|passage| self.article(**passage) != self.article(question.gold));
+        let texts = foreign.filter_map(|passage| self.nearest_sentence(question, *passage));
+        texts.filter(|text| begins(text) && !self.has(question.gold, text)).collect()
+    }
+
     /// A sentence of another article, which neither stands in the passage nor has an answer.
     fn foreign_sentence(&self, question: &Question, draws: &mut Draws) -> Option<String> {
-        let (article, gold) = (self.article(question.gold), &self.corpus.passages[question.gold].text);
+        let article = self.article(question.gold);
         for _ in 0..TRIES {
             let passage = draws.below(self.corpus.passages.len());
             let Some(range) = draws.of(&self.sentences[passage]) else { continue };
             let text = self.text(passage, range);
-            let begins = text.chars().next().is_some_and(|char| char.is_uppercase() || char.is_ascii_digit());
             let answers = question.answers.iter().any(|answer| contains(&text, &answer.text));
-            if self.article(passage) != article && begins && self.fits(&text) && !answers && !contains(gold, &text) {
+            if self.article(passage) != article
+                && begins
+                && self.fits(&text)
+                && !answers
+                && !self.has(question.gold, &text)
+            {
                 return Some(text);
             }
         }
@@ -517,7 +538,6 @@ impl<'a> Builder<'a> {
         let apart = |range: &&Range<usize>| range.end <= found.range.start || found.range.end <= range.start;
         let texts = self.sentences[question.gold].iter().filter(apart).map(|range| self.text(question.gold, range));
         let silent = |text: &String| !question.answers.iter().any(|answer| contains(text, &answer.text));
-        let begins = |text: &String| text.chars().next().is_some_and(|char| !char.is_lowercase());
         let texts: Vec<String> = texts.filter(|text| self.fits(text) && silent(text) && begins(text)).collect();
         draws.of(&texts).cloned()
     }
@@ -527,7 +547,7 @@ impl<'a> Builder<'a> {
     fn swapped(&self, question: &Question, found: &Found, draws: &mut Draws) -> Option<String> {
         let places = occurrences(&found.sentence, &found.answer);
         let [place] = places.as_slice() else { return None };
-        let (gold, kind) = (&self.corpus.passages[question.gold].text, shape(&found.answer));
+        let kind = shape(&found.answer);
         if found.answer.split_whitespace().count() > MAX_SWAPPED_WORDS || kind.is_empty() {
             return None;
         }
@@ -543,11 +563,11 @@ impl<'a> Builder<'a> {
         };
         let from = |list: &[usize], draws: &mut Draws, in_passage: bool| -> Option<String> {
             let texts = list.iter().filter_map(answer_of).filter(fits);
-            let texts: Vec<&str> = texts.filter(|other| contains(gold, other) == in_passage).collect();
+            let texts: Vec<&str> = texts.filter(|other| self.has(question.gold, other) == in_passage).collect();
             draws.of(&texts).map(|text| (*text).to_owned())
         };
         let other = if within { from(&self.asked[question.gold], draws, true) } else { None };
-        let other = other.or_else(|| from(self.articles.get(&self.article(question.gold))?, draws, false));
+        let other = other.or_else(|| from(self.articles.get(self.article(question.gold))?, draws, false));
         let other = other.or_else(|| {
             let like = self.shapes.get(&kind)?;
             let drawn: Vec<usize> = (0..TRIES).filter_map(|_| draws.of(like).copied()).collect();
@@ -561,7 +581,15 @@ impl<'a> Builder<'a> {
             Some(char) if *place == 0 => char.to_uppercase().chain(first).collect(),
             _ => sentence,
         };
-        (!contains(gold, &sentence)).then_some(sentence)
+        (!self.has(question.gold, &sentence)).then_some(sentence)
+    }
+}
+
+/// The title, or, without one, the passage.
+fn article((at, passage): (usize, &Text)) -> String {
+    match passage.title.as_str() {
+        "" => format!("\0{at}"),
+        title => plain(title),
     }
 }
 
@@ -585,6 +613,11 @@ fn sample(
     let number = if copy == 0 { String::new() } else { format!("_{}", copy + 1) };
     let id = format!("{}_{}{number}", question.id, kind.name());
     Sample { kind, id, set: question.set.clone(), instruction, input: String::new(), segments, utility }
+}
+
+/// Whether a text begins as sentences do.
+fn begins(text: &str) -> bool {
+    text.chars().find(|char| char.is_alphanumeric()).is_some_and(|char| !char.is_lowercase())
 }
 
 const fn nothing_for(kind: Kind) -> &'static str {

@@ -12,6 +12,7 @@ pub mod from_qa;
 pub mod lexical;
 pub mod notes;
 pub mod parts;
+pub mod report;
 pub mod rows;
 pub mod sample;
 pub mod sentences;

@@ -37,7 +37,13 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
                 while chars.get(end).is_some_and(marks) {
                     end += 1;
                 }
-                let closed = chars[at..end].iter().filter(|(_, char)| matches!(char, ')' | ']')).count() as i32;
+                // Notes right behind the mark belong to its sentence: `it is.[1][citation needed] Then`.
+                while let Some(note) = note(&chars[end..]) {
+                    end += note;
+                }
+                let closed = chars[at..end].iter().filter(|(_, char)| matches!(char, ')' | ']')).count();
+                let opened = chars[at..end].iter().filter(|(_, char)| matches!(char, '(' | '[')).count();
+                let closed = closed.saturating_sub(opened) as i32;
                 let after = chars.get(end).map_or(text.len(), |(byte, _)| *byte);
                 if depth <= closed && ends(text, byte, char, after) {
                     push(text, start..after, &mut ranges);
@@ -49,6 +55,16 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
     }
     push(text, start..text.len(), &mut ranges);
     ranges
+}
+
+/// How long a note in brackets is that begins here.
+fn note(chars: &[(usize, char)]) -> Option<usize> {
+    /// Longest note.
+    const LONGEST: usize = 32;
+    if chars.first()?.1 != '[' {
+        return None;
+    }
+    chars.iter().take(LONGEST).position(|(_, char)| *char == ']').map(|close| close + 1)
 }
 
 fn push(text: &str, range: Range<usize>, ranges: &mut Vec<Range<usize>>) {
@@ -121,6 +137,10 @@ mod tests {
             ["A heading", "Text e.g. this, etc. and so on… Éa."]
         );
         assert_eq!(split("First published c. 1900. 12 followed"), ["First published c. 1900.", "12 followed"]);
+        assert_eq!(
+            split("It is.[1][citation needed] Then. [2] End"),
+            ["It is.[1][citation needed]", "Then.", "[2] End"]
+        );
         assert_eq!(split(" \n "), Vec::<&str>::new());
     }
 

@@ -103,7 +103,7 @@ pub fn plain(text: &str) -> String {
 impl Exclusion {
     /// Excludes an article.
     pub fn title(&mut self, title: &str, filter: &str) {
-        self.titles.insert(plain(title), filter.to_owned());
+        self.titles.insert(plain(&self::title(title)), filter.to_owned());
     }
 
     /// Excludes titles, one a line of a file.
@@ -348,9 +348,26 @@ fn set_name(path: &Path) -> String {
     name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".json")).unwrap_or(name).to_owned()
 }
 
-/// SQuAD writes titles as addresses.
+/// SQuAD writes titles as addresses: `Marxism%E2%80%93Leninism`.
 fn title(text: &str) -> String {
-    text.replace('_', " ").trim().to_owned()
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after.get(..2).filter(|_| byte == b'%').and_then(|code| std::str::from_utf8(code).ok());
+        match code.filter(|code| !code.starts_with('+')).and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(decoded) => {
+                bytes.push(decoded);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(if byte == b'_' { b' ' } else { byte });
+                rest = after;
+            }
+        }
+    }
+    // A title that is no address, such as `100%ab`, stays as it is.
+    let decoded = String::from_utf8(bytes).unwrap_or_else(|_| text.replace('_', " "));
+    decoded.trim().to_owned()
 }
 
 /// The articles of a file in SQuAD's format; none: the file is made of rows.
@@ -500,7 +517,9 @@ fn texts(item: &Map<String, Value>, field: &str, n: usize) -> Parsed<Vec<Text>> 
         let body = text(passage, "text").map_err(|problem| format!("{field}[{at}].{problem}"))?;
         match passage.get("title") {
             None | Some(Value::Null) => Ok(Text { title: String::new(), text: body }),
-            Some(Value::String(found)) if spells_token(found).is_none() => Ok(Text { title: title(found), text: body }),
+            Some(Value::String(found)) if spells_token(&title(found)).is_none() => {
+                Ok(Text { title: title(found), text: body })
+            }
             Some(_) => Err(format!("{field}[{at}].title: a text without reflection tokens expected")),
         }
     };
@@ -603,6 +622,12 @@ mod tests {
         corpus.add("s", &Rows::new("f", file.into()), &mut exclusion, &mut notes).unwrap();
         assert_eq!((corpus.passages.len(), corpus.questions.len(), notes.left_out["passages: excluded"]), (0, 0, 1));
         exclusion.check().unwrap();
+    }
+
+    #[test]
+    fn titles_are_no_addresses() {
+        assert_eq!(title("Marxism%E2%80%93Leninism_(a)"), "Marxism–Leninism (a)");
+        assert_eq!((title("100%"), title("1%+5"), title("%ff_%é")), ("100%".into(), "1%+5".into(), "%ff %é".into()));
     }
 
     #[test]

@@ -53,6 +53,10 @@ pub struct Settings {
     /// Rows for each answerable question whose (untrained) text is a sentence of another article: `[No support / Contradictory]`.
     #[arg(long, value_name = "ROWS", default_value_t = 0.25)]
     pub wrong: f64,
+    /// Share of those sentences that are taken from a hard negative, the one that shares most words with the question; the others are
+    /// random.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    pub wrong_near: f64,
     /// Rows for each answerable question whose (untrained) text is the right sentence with another answer in it:
     /// `[No support / Contradictory]`.
     #[arg(long, value_name = "ROWS", default_value_t = 0.4)]
@@ -96,7 +100,7 @@ pub struct Settings {
     #[arg(long, value_name = "WORDS", default_value_t = 600)]
     pub max_passage_words: usize,
     /// Share of the rows whose judgements go into the critic's file; repeated judgements are written once.
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.25)]
     pub critic_share: f64,
     /// Whether rows are shuffled; otherwise they stand in the files' order.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
@@ -133,6 +137,7 @@ impl Settings {
         ];
         let shares = [
             ("irrelevant-with-gold", self.irrelevant_with_gold),
+            ("wrong-near", self.wrong_near),
             ("swapped-within", self.swapped_within),
             ("critic-share", self.critic_share),
         ];
