@@ -369,7 +369,7 @@ impl<'a> Builder<'a> {
 
         rows(Kind::Gold, settings.gold, &mut |_| Some((asked(), vec![right(gold)], 5)));
         let mut hard = self.hard_negatives(question);
-        let near = self.near_sentences(question, &hard);
+        let nearest = hard.clone();
         rows(Kind::HardNegative, settings.hard_negatives, &mut |draws| {
             let passage = draws.below(hard.len().max(1));
             let passage = (passage < hard.len()).then(|| hard.remove(passage))?;
@@ -380,7 +380,8 @@ impl<'a> Builder<'a> {
             self.negative(question, found, passage, draws)
         });
         rows(Kind::Wrong, settings.wrong, &mut |draws| {
-            let near = if draws.chance(settings.wrong_near) { draws.of(&near).cloned() } else { None };
+            let near = draws.chance(settings.wrong_near).then(|| self.near_sentences(question, &nearest));
+            let near = near.and_then(|near| draws.of(&near).cloned());
             let text = near.or_else(|| self.foreign_sentence(question, draws))?;
             Some((asked(), judged(&text, Support::No), 1))
         });
@@ -522,7 +523,7 @@ impl<'a> Builder<'a> {
             let text = self.text(passage, range);
             let answers = question.answers.iter().any(|answer| contains(&text, &answer.text));
             if self.article(passage) != article
-                && begins
+                && begins(&text)
                 && self.fits(&text)
                 && !answers
                 && !self.has(question.gold, &text)

@@ -162,6 +162,8 @@ fn row_faults(row: &TrainingRow, template: Template) -> Vec<(Fault, String)> {
     } else {
         found = faults(&row.output, row.pieces.is_some());
     }
+    // The same fault of several segments is told once.
+    found.dedup();
     if row.pieces.as_ref().is_some_and(|pieces| !pieces.iter().any(|piece| piece.train && !piece.text.is_empty())) {
         found.push((Fault::NothingTrained, "a piece with \"train\": true expected".into()));
     }
@@ -229,7 +231,9 @@ impl Report {
         let _ = writeln!(out, "passages       {}", passages.join(", "));
         let list = |out: &mut String, title: &str, lines: &mut dyn Iterator<Item = (String, usize)>| {
             let _ = writeln!(out, "\n{title}");
-            lines.for_each(|(name, count)| drop(writeln!(out, "{count:>9} {:>6.2} %  {name}", share(count))));
+            for (name, count) in lines {
+                let _ = writeln!(out, "{count:>9} {:>6.2} %  {name}", share(count));
+            }
         };
         list(&mut out, "sets", &mut self.sets.iter().map(|(name, count)| (name.clone(), *count)));
         list(&mut out, "reflection tokens", &mut self.tokens.iter().map(|(name, count)| ((*name).to_owned(), *count)));
