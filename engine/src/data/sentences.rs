@@ -26,7 +26,8 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
         match char {
             '(' | '[' => depth += 1,
             ')' | ']' => depth = (depth - 1).max(0),
-            '\n' => {
+            // Lines are paragraphs, but for some passages that are wrapped in the middle of sentences.
+            '\n' if !text[byte..].trim_start().starts_with(char::is_lowercase) => {
                 push(text, start..byte, &mut ranges);
                 (start, depth) = (byte, 0);
             }
