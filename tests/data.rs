@@ -163,7 +163,8 @@ fn labels_are_what_the_annotations_say() {
                     Some(parts::FULLY) => assert!(contains(passage, &said.text), "{}", row.output),
                     Some(parts::PARTIALLY) => {
                         let found = selfrag::data::sentences::sentences(&said.text);
-                        let within = found.iter().filter(|range| contains(passage, &said.text[(*range).clone()])).count();
+                        let within =
+                            found.iter().filter(|range| contains(passage, &said.text[(*range).clone()])).count();
                         assert!(0 < within && within < found.len(), "{}", row.output);
                         assert!(answers_it(&said.text) && utility == 3);
                     }
@@ -180,7 +181,10 @@ fn labels_are_what_the_annotations_say() {
             } else if !["partial", "hard_negative", "random_negative"].contains(&sample.kind.name()) {
                 assert!(right.is_empty() || !answers_it(&first.text), "{}: {}", row.instruction, row.output);
             }
-            assert_eq!(segments.len(), if sample.kind.name().starts_with("two") || sample.kind.name() == "follow_on" { 2 } else { 1 });
+            assert_eq!(
+                segments.len(),
+                if sample.kind.name().starts_with("two") || sample.kind.name() == "follow_on" { 2 } else { 1 }
+            );
             // The mask: of a sentence that is judged its critique alone is trained, and never a passage.
             let spans = row.spans(Template::Generator, Masking::Paper);
             let trained: String = spans.iter().filter(|span| span.trained).map(|span| span.text.as_str()).collect();
@@ -194,8 +198,18 @@ fn labels_are_what_the_annotations_say() {
         }
     }
     let expected = [
-        "follow_on", "gold", "hard_negative", "instruction", "off_point", "partial", "random_negative", "swapped", "two_passages",
-        "two_questions", "unanswerable", "wrong",
+        "follow_on",
+        "gold",
+        "hard_negative",
+        "instruction",
+        "off_point",
+        "partial",
+        "random_negative",
+        "swapped",
+        "two_passages",
+        "two_questions",
+        "unanswerable",
+        "wrong",
     ];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected, "every kind is tried");
 }
@@ -206,12 +220,17 @@ fn unanswerable_questions_say_what_their_set_says() {
     let of = |unanswerable_as: Unanswerable, question: &str| -> Vec<String> {
         let settings = Settings { unanswerable_as, ..plenty() };
         let rows = samples(&corpus, &settings).into_iter().filter(|sample| sample.instruction == question);
-        rows.map(|sample| sample.row(&corpus.passages).output.split("</paragraph>").last().unwrap().to_owned()).collect()
+        rows.map(|sample| sample.row(&corpus.passages).output.split("</paragraph>").last().unwrap().to_owned())
+            .collect()
     };
     let (plausible, bare) = ("When did the town count foxes?", "What do the gulls eat in winter?");
     let expected = "[Relevant]1950[No support / Contradictory][Utility:1]";
     assert_eq!(of(Unanswerable::ByAnnotation, plausible), [expected; 3]);
-    assert!(of(Unanswerable::ByAnnotation, bare).iter().all(|text| text.starts_with("[Irrelevant]") && text.ends_with("[Utility:1]")));
+    assert!(
+        of(Unanswerable::ByAnnotation, bare)
+            .iter()
+            .all(|text| text.starts_with("[Irrelevant]") && text.ends_with("[Utility:1]"))
+    );
     assert!(of(Unanswerable::Relevant, bare).iter().all(|text| text.contains("[No support / Contradictory]")));
     assert!(of(Unanswerable::Irrelevant, plausible).iter().all(|text| text.starts_with("[Irrelevant]")));
 }
@@ -239,7 +258,10 @@ fn critic_rows_are_the_samples_labels() {
     let file = TrainingFile::new("critic", text.into_bytes());
     let report = report(&file, None, 2048).unwrap();
     assert!(report.is_clean(), "{:?}", report.places);
-    assert_eq!(report.sets.keys().collect::<Vec<_>>(), ["groudness", "multi_retrieval", "relevance", "retrieval", "utility"]);
+    assert_eq!(
+        report.sets.keys().collect::<Vec<_>>(),
+        ["groudness", "multi_retrieval", "relevance", "retrieval", "utility"]
+    );
     let mut asked = BTreeSet::new();
     for row in file.iter() {
         let row = row.unwrap();
@@ -280,11 +302,31 @@ fn the_same_seed_gives_the_same_bytes() {
     let (squad, unanswerable, dpr) = (given("squad.json"), given("unanswerable.json"), given("dpr.json"));
     let (held_out, instructions) = (given("held_out.jsonl"), given("instructions.txt"));
     let run = |name: &str, seed: &str| {
-        let (output, critic, summary) =
-            (scratch.path(name), scratch.path(&format!("{name}.critic.json")), scratch.path(&format!("{name}.summary")));
+        let (output, critic, summary) = (
+            scratch.path(name),
+            scratch.path(&format!("{name}.critic.json")),
+            scratch.path(&format!("{name}.summary")),
+        );
         let args = [
-            "from-qa", &squad, &unanswerable, &dpr, "--exclude-questions", &held_out, "--instructions", &instructions, "--seed", seed,
-            "--critic", &critic, "--critic-share", "1", "--summary", &summary, "--strict", "--output", &output,
+            "from-qa",
+            &squad,
+            &unanswerable,
+            &dpr,
+            "--exclude-questions",
+            &held_out,
+            "--instructions",
+            &instructions,
+            "--seed",
+            seed,
+            "--critic",
+            &critic,
+            "--critic-share",
+            "1",
+            "--summary",
+            &summary,
+            "--strict",
+            "--output",
+            &output,
         ];
         assert_eq!(good(&args).trim(), output);
         let read = |path: &str| fs::read_to_string(path).unwrap();
@@ -293,11 +335,18 @@ fn the_same_seed_gives_the_same_bytes() {
     let (rows, critic, summary) = run("a.jsonl", "1");
     assert_eq!((&rows, &critic), (&run("b.jsonl", "1").0, &run("c.jsonl", "1").1));
     assert_ne!(rows, run("d.jsonl", "2").0);
-    assert_eq!(rows, fs::read_to_string(file("expected.jsonl")).unwrap(), "tests/data/qa/expected.jsonl: look at what changed");
+    assert_eq!(
+        rows,
+        fs::read_to_string(file("expected.jsonl")).unwrap(),
+        "tests/data/qa/expected.jsonl: look at what changed"
+    );
     for leak in ["Zephra", "Aurel", "Held Out"] {
         assert!(!rows.contains(leak) && !critic.contains(leak), "{leak} is held out");
     }
-    assert_eq!((summary["settings"]["seed"].as_u64(), summary["sources"][0]["questions"].as_u64()), (Some(1), Some(13)));
+    assert_eq!(
+        (summary["settings"]["seed"].as_u64(), summary["sources"][0]["questions"].as_u64()),
+        (Some(1), Some(13))
+    );
     assert_eq!(summary["notes"]["left_out"]["passages: excluded"], 1);
     let file = TrainingFile::new("rows", rows.into_bytes());
     let gold = file.iter().map(Result::unwrap).filter(|row| row.id.as_deref().unwrap().ends_with("_gold")).count();
@@ -328,7 +377,11 @@ fn bad_sets_are_told_counted_and_refused() {
     let (set, output) = (scratch.path("set.json"), scratch.path("rows.jsonl"));
     let text = fs::read_to_string(file("squad.json")).unwrap();
     // An answer that is nowhere, a question of the wrong kind, a passage that spells a token.
-    let text = text.replacen("\"text\": \"eleven\"", "\"text\": \"twelve\"", 1).replacen("\"Who saved the sailors of the Marigold?\"", "7", 1);
+    let text = text.replacen("\"text\": \"eleven\"", "\"text\": \"twelve\"", 1).replacen(
+        "\"Who saved the sailors of the Marigold?\"",
+        "7",
+        1,
+    );
     let text = text.replacen("The comet Zephra", "[Relevant] The comet Zephra", 1);
     fs::write(&set, &text).unwrap();
     let run = selfrag(&["from-qa", &set, "--output", &output]);
@@ -397,9 +450,20 @@ fn the_originals_rows_are_read_and_reported() {
     let (sample, html) = (given("selfrag_train_sample.jsonl"), scratch.path("report.html"));
     let text = good(&["report", &sample, "--json", "--html", &html]);
     let report = &serde_json::from_str::<Value>(&text).unwrap()[0];
-    assert_eq!((report["rows"].as_u64(), report["readable"].as_u64(), report["faulty"].as_u64()), (Some(5), Some(5), Some(1)));
-    let token = |name: &str| report["tokens"].as_array().unwrap().iter().find(|t| t[0] == name).unwrap()[1].as_u64().unwrap();
-    let counts = ["[Retrieval]", "[Relevant]", "[Fully supported]", "[No support / Contradictory]", "[Utility:5]", "<paragraph>"];
+    assert_eq!(
+        (report["rows"].as_u64(), report["readable"].as_u64(), report["faulty"].as_u64()),
+        (Some(5), Some(5), Some(1))
+    );
+    let token =
+        |name: &str| report["tokens"].as_array().unwrap().iter().find(|t| t[0] == name).unwrap()[1].as_u64().unwrap();
+    let counts = [
+        "[Retrieval]",
+        "[Relevant]",
+        "[Fully supported]",
+        "[No support / Contradictory]",
+        "[Utility:5]",
+        "<paragraph>",
+    ];
     assert_eq!(counts.map(token), [3, 3, 2, 1, 5, 3]);
     assert_eq!((report["passages"]["2"].as_u64(), report["sets"]["flan_v2"].as_u64()), (Some(1), Some(5)));
     let fault = &report["places"][0];

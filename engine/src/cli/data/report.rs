@@ -1,6 +1,9 @@
 //! `selfrag data report FILE… [--tokenizer tokenizer.json] [--json] [--html FILE] [--strict]`
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use crate::{
     Error,
@@ -54,10 +57,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         reports.push(report::report(&file, count.as_ref().map(|count| count as Measure<'_>), args.max_length)?);
     }
     if args.json {
-        println!("{}", terminal::json_line(&reports)?);
+        print(&terminal::json_line(&reports)?)?;
     } else {
         for report in &reports {
-            println!("{}", report.table(args.show).lines().map(terminal::safe).collect::<Vec<_>>().join("\n"));
+            print(&report.table(args.show).lines().map(terminal::safe).collect::<Vec<_>>().join("\n"))?;
         }
     }
     if let Some(path) = &args.html {
@@ -66,4 +69,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let faulty: usize = reports.iter().map(|report| report.faulty).sum();
     anyhow::ensure!(!args.strict || faulty == 0, "{faulty} rows have faults, none expected with --strict");
     Ok(())
+}
+
+/// A line to standard output. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
