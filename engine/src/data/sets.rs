@@ -624,6 +624,21 @@ mod tests {
         exclusion.check().unwrap();
     }
 
+    /// What an index finds is as foreign as what a set holds.
+    #[test]
+    fn hits_are_checked_and_known_passages_are_found_again() {
+        let file = squad_file("a", r#"{"question": "Q?", "answers": ["a"]}"#);
+        let (mut corpus, mut notes, _) = read(&file);
+        let mut exclusion = Exclusion::default();
+        exclusion.title("Held out", "--exclude-titles Held out");
+        let hit = |title: &str, text: &str| Passage { id: "7".into(), title: title.into(), text: text.into() };
+        let hits = vec![hit("x", " A. "), hit("Held_out", "b"), hit("y", "[Relevant]"), hit("z", " "), hit("w", "new")];
+        corpus.add_hits(0, hits, &mut exclusion, &mut notes);
+        assert_eq!((corpus.questions[0].negatives.as_slice(), corpus.passages.len()), ([0, 1].as_slice(), 2));
+        assert_eq!(corpus.passages[1], Text { title: "w".into(), text: "new".into() });
+        assert_eq!((notes.left_out["passages of the index: excluded"], notes.problems.len()), (1, 1));
+    }
+
     #[test]
     fn titles_are_no_addresses() {
         assert_eq!(title("Marxism%E2%80%93Leninism_(a)"), "Marxism–Leninism (a)");
