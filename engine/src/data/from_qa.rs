@@ -220,6 +220,9 @@ pub fn judgements(corpus: &Corpus, samples: &[Sample], settings: &Settings, note
     rows
 }
 
+/// What is asked, its segments, the utility.
+type Content = (String, Vec<Segment>, u8);
+
 struct Builder<'a> {
     corpus: &'a Corpus,
     settings: &'a Settings,
@@ -351,18 +354,17 @@ impl<'a> Builder<'a> {
         }
         let Some(found) = &self.found[at] else { return };
         let gold = question.gold;
-        let mut rows =
-            |kind: Kind, rows: f64, make: &mut dyn FnMut(&mut Draws) -> Option<(String, Vec<Segment>, u8)>| {
-                let mut draws = Draws::new(settings.seed, &question.id, kind.name());
-                for copy in 0..draws.count(rows) {
-                    match make(&mut draws) {
-                        Some((instruction, segments, utility)) => {
-                            samples.push(sample(question, kind, copy, instruction, segments, utility));
-                        }
-                        None => notes.left_out(nothing_for(kind)),
+        let mut rows = |kind: Kind, rows: f64, make: &mut dyn FnMut(&mut Draws) -> Option<Content>| {
+            let mut draws = Draws::new(settings.seed, &question.id, kind.name());
+            for copy in 0..draws.count(rows) {
+                match make(&mut draws) {
+                    Some((instruction, segments, utility)) => {
+                        samples.push(sample(question, kind, copy, instruction, segments, utility));
                     }
+                    None => notes.left_out(nothing_for(kind)),
                 }
-            };
+            }
+        };
         let asked = || question.text.clone();
         let right = |at: usize| segment(Retrieve::Passage(at), &found.sentence, true, Some(Support::Fully));
         let judged = |text: &str, support: Support| vec![segment(Retrieve::Passage(gold), text, false, Some(support))];
@@ -483,13 +485,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A row with a passage that does not answer.
-    fn negative(
-        &self,
-        question: &Question,
-        found: &Found,
-        passage: usize,
-        draws: &mut Draws,
-    ) -> Option<(String, Vec<Segment>, u8)> {
+    fn negative(&self, question: &Question, found: &Found, passage: usize, draws: &mut Draws) -> Option<Content> {
         let (text, utility) = if draws.chance(self.settings.irrelevant_with_gold) {
             (found.sentence.clone(), 5)
         } else {
