@@ -135,6 +135,24 @@ fn vocabulary(path: &Path) -> Result<(Tokenizer, ReflectionTokens)> {
     Ok((tokenizer, reflection))
 }
 
+/// A vocabulary for training, with the reflection tokens: those that it lacks are added.
+pub(super) fn training_vocabulary(path: &Path) -> Result<Tokenizer> {
+    let name = path.display().to_string();
+    if path.extension().is_none_or(|extension| extension != "json") {
+        return Ok(vocabulary(path)?.0);
+    }
+    let mut tokenizer = Tokenizer::from_json(&name, &std::fs::read(path).map_err(|e| Error::io(&name, e))?)?;
+    ReflectionTokens::add(&mut tokenizer);
+    Ok(tokenizer)
+}
+
+/// A retriever alone, over the passages in a folder.
+pub(super) fn open_retriever(index: &Path, encoder: Option<&Path>, hnsw: bool) -> Result<Box<dyn Retriever>> {
+    let index = located(Some(index), INDEX, "index")?;
+    let encoder = located(encoder, "encoder.gguf", "encoder")?;
+    retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, hnsw)
+}
+
 /// Loads the generator, and the retriever if it is needed. `tune`: steps are computed in the way that is quickest here, which is measured
 /// once and kept; without it in the usual way, so that a run that is resumed elsewhere rounds as it did.
 pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engine> {

@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod bench;
 pub mod convert;
+pub mod data;
 pub mod eval;
 pub mod index;
 pub mod load;
@@ -23,6 +24,7 @@ enum Command {
     Ask(ask::Args),
     Bench(bench::Args),
     Convert(convert::Args),
+    Data(data::Args),
     Eval(eval::Args),
     Index(index::Args),
 }
@@ -33,6 +35,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Ask(args) => ask::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Data(args) => data::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Index(args) => index::run(args),
     }

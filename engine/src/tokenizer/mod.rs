@@ -75,6 +75,8 @@ pub struct Tokenizer {
     tokens: Vec<String>,
     types: Vec<TokenType>,
     ids: HashMap<String, u32>,
+    /// The ids of special tokens, ascending: text is searched for each of them.
+    special: Vec<u32>,
     bytes: TokenBytes,
     space_prefix: SpacePrefix,
     bos: Option<u32>,
@@ -109,9 +111,13 @@ impl Tokenizer {
             // The first of several equal tokens counts, as in llama.cpp.
             ids.entry(token.clone()).or_insert(id as u32);
         }
+        let is_special =
+            |id: &u32| matches!(vocabulary.types[*id as usize], TokenType::Control | TokenType::UserDefined);
+        let special = (0..vocabulary.tokens.len() as u32).filter(is_special).collect();
         Ok(Self {
             model,
             ids,
+            special,
             bytes: TokenBytes::new(vocabulary.kind),
             space_prefix: vocabulary.space_prefix,
             bos: vocabulary.bos,
@@ -164,9 +170,8 @@ impl Tokenizer {
 
     /// The leftmost special token in `text`, the longest of those that start there: byte offset and id.
     fn find_special(&self, text: &str) -> Option<(usize, u32)> {
-        let special = |id: &usize| matches!(self.types[*id], TokenType::Control | TokenType::UserDefined);
-        let starts = |id: usize| Some((text.find(self.tokens[id].as_str())?, id as u32));
-        let found = (0..self.tokens.len()).filter(special).filter(|&id| !self.tokens[id].is_empty()).filter_map(starts);
+        let starts = |&id: &u32| Some((text.find(self.tokens[id as usize].as_str())?, id));
+        let found = self.special.iter().filter(|&&id| !self.tokens[id as usize].is_empty()).filter_map(starts);
         found.min_by_key(|&(start, id)| (start, std::cmp::Reverse(self.tokens[id as usize].len())))
     }
 
@@ -236,12 +241,16 @@ impl Tokenizer {
         let id = self.tokens.len() as u32;
         self.tokens.push(token.to_owned());
         self.types.push(TokenType::Control);
+        self.special.push(id);
         self.ids.insert(token.to_owned(), id);
         id
     }
 
     fn make_special(&mut self, id: u32) -> u32 {
         self.types[id as usize] = TokenType::Control;
+        if let Err(at) = self.special.binary_search(&id) {
+            self.special.insert(at, id);
+        }
         id
     }
 }
