@@ -34,6 +34,8 @@ mod torch;
 mod vocabulary;
 
 pub use gguf::Gguf;
+#[cfg(feature = "training")]
+pub(crate) use names::RowOrder;
 #[cfg(feature = "cli")]
 pub use open::open;
 pub use types::{MetadataExt, read_values};

@@ -17,6 +17,8 @@ use std::{
 };
 
 pub use config::LlamaConfig;
+#[cfg(feature = "training")]
+pub(crate) use model::check_shapes;
 pub use model::{LoadProgress, Loaded};
 
 use super::{

@@ -1,0 +1,89 @@
+//! Where tensors live and in which type: the one place that names a backend.
+
+use burn::{
+    DType, Device, Tensor, TensorData,
+    kind::{Basic, Float, Int},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// What computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// burn's pure Rust backend.
+    #[default]
+    Cpu,
+    /// A GPU through Vulkan (feature `training-vulkan`).
+    Vulkan,
+}
+
+impl Backend {
+    /// The backends that this build has, by the names that the configuration takes.
+    pub const NAMES: [&str; 2] = ["cpu", "vulkan"];
+}
+
+/// A device with the type of its floating-point tensors.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub(super) device: Device,
+    pub(super) dtype: DType,
+}
+
+impl Place {
+    /// f32 on the CPU: what tests and small runs use.
+    pub fn cpu() -> Self {
+        Self { device: Device::flex(), dtype: DType::F32 }
+    }
+
+    /// f64 on the CPU: gradients against finite differences.
+    pub fn cpu_f64() -> Self {
+        Self { device: Device::flex(), dtype: DType::F64 }
+    }
+
+    /// The device that a configuration asks for.
+    pub fn open(backend: Backend) -> Result<Self> {
+        match backend {
+            Backend::Cpu => Ok(Self::cpu()),
+            #[cfg(feature = "training-vulkan")]
+            Backend::Vulkan => {
+                let device = Device::vulkan(burn::DeviceKind::DefaultDevice);
+                Ok(Self { device, dtype: DType::F32 })
+            }
+            #[cfg(not(feature = "training-vulkan"))]
+            Backend::Vulkan => Err(Error::config(
+                "backend",
+                "this build trains on the CPU only; build with `--features training-vulkan` for \"vulkan\"",
+            )),
+        }
+    }
+
+    /// A tensor of these values.
+    pub(super) fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D, Float> {
+        Tensor::from_data(TensorData::new(values, shape), (&self.device, self.dtype))
+    }
+
+    /// Zeros.
+    pub(super) fn zeros<const D: usize>(&self, shape: [usize; D]) -> Tensor<D, Float> {
+        Tensor::zeros(shape, (&self.device, self.dtype))
+    }
+
+    /// A tensor of indices.
+    pub(super) fn indices<const D: usize>(&self, values: Vec<i32>, shape: [usize; D]) -> Tensor<D, Int> {
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+}
+
+/// A tensor's values on the host, row-major. What a device has to say against it (lost, out of memory) becomes an error.
+pub(super) fn values<const D: usize, K: Basic>(tensor: &Tensor<D, K>) -> Result<Vec<f32>> {
+    tensor.try_to_vec_as::<f32>().map_err(|e| device_error(&e.to_string()))
+}
+
+/// What a device refused, with what to change when it was memory.
+pub(super) fn device_error(problem: &str) -> Error {
+    let lower = problem.to_lowercase();
+    let memory = ["memory", "alloc", "oom"].iter().any(|word| lower.contains(word));
+    let advice = "halve micro_batch and double accumulation, or lower max_length; segment = 1 keeps one block's activations at a time";
+    Error::config("backend", if memory { format!("{problem}; {advice}") } else { problem.to_owned() })
+}
