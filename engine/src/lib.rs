@@ -12,6 +12,8 @@ pub mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod critique;
+#[cfg(feature = "cli")]
+pub mod data;
 pub mod engine;
 pub mod error;
 #[cfg(feature = "cli")]
@@ -19,6 +21,8 @@ pub mod eval;
 pub mod event;
 pub mod generator;
 pub mod gpu;
+#[cfg(feature = "cli")]
+pub mod json_rows;
 pub mod ops;
 pub mod platform;
 pub mod reference;
