@@ -9,6 +9,8 @@ pub mod load;
 pub mod questions;
 pub mod settings;
 pub mod terminal;
+#[cfg(feature = "training")]
+pub mod train;
 
 /// Self-RAG: retrieve, generate and critique with one engine.
 #[derive(Debug, clap::Parser)]
@@ -25,6 +27,8 @@ enum Command {
     Convert(convert::Args),
     Eval(eval::Args),
     Index(index::Args),
+    #[cfg(feature = "training")]
+    Train(train::Args),
 }
 
 /// Runs the command line.
@@ -35,5 +39,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Convert(args) => convert::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Index(args) => index::run(args),
+        #[cfg(feature = "training")]
+        Command::Train(args) => train::run(args),
     }
 }

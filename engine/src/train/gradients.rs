@@ -58,7 +58,8 @@ impl Gradients {
 
     /// By slot; where nothing was added, zeros of the parameter's shape.
     pub fn into_tensors(self, parameters: &[Tensor<2>]) -> Vec<Tensor<2>> {
-        let or_zeros = |(sum, parameter): (Option<Tensor<2>>, &Tensor<2>)| sum.unwrap_or_else(|| parameter.zeros_like());
+        let or_zeros =
+            |(sum, parameter): (Option<Tensor<2>>, &Tensor<2>)| sum.unwrap_or_else(|| parameter.zeros_like());
         self.0.into_iter().zip(parameters).map(or_zeros).collect()
     }
 }
@@ -101,7 +102,8 @@ impl Trainee {
             let gradient = match above.take() {
                 Some(gradient) => gradient,
                 None => {
-                    let (sum, gradient) = self.loss(y.clone().inner(), parameters, batch, factor, pieces.loss_chunk, gradients);
+                    let (sum, gradient) =
+                        self.loss(y.clone().inner(), parameters, batch, factor, pieces.loss_chunk, gradients);
                     loss = Some(sum);
                     gradient
                 }

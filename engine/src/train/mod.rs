@@ -1,11 +1,15 @@
 //! LoRA fine-tuning of a Llama on burn (feature `training`).
 //!
 //! ```text
-//! rows (data) → tokens and masks (examples) → order → gradients (model, lora) → optimizer, schedule → checkpoint (PEFT's layout)
+//! data::rows → examples (tokens, masks) → order → gradients (model, lora) → optimizer, schedule → checkpoint (PEFT's layout)
+//!                                            └────────────── run: the loop, settings in config ──────────────┘
 //! ```
 //!
 //! burn gives tensors, automatic differentiation and back ends; everything else is here. It is named in this folder and nowhere else.
 
+mod checkpoint;
+mod config;
+mod examples;
 mod gradients;
 mod lora;
 mod model;
@@ -13,8 +17,14 @@ mod optimizer;
 mod order;
 mod place;
 mod random;
+mod run;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
+pub use checkpoint::{Checkpoints, State};
+pub use config::{ALIASES, LossMean, Settings, TrainConfig};
+pub use examples::{Census, Encoding, Example, NewTokens};
 pub use gradients::{Gradients, Pieces, Trainee};
 pub use lora::{Layout, LoraConfig, NewRows, Projection, Slot};
 pub use model::{Base, Batch};
@@ -22,4 +32,5 @@ pub use optimizer::{AdamW, AdamWConfig, clip, norm};
 pub use order::epoch;
 pub use place::{Backend, Place};
 pub use random::Key;
+pub use run::{Begin, Pace, Step, Trainer, checkpoint_of, run};
 pub use schedule::Schedule;

@@ -40,6 +40,19 @@ pub(super) struct Angles {
     mask: Tensor<4>,
 }
 
+impl Angles {
+    /// From (length, head_dim / 2) angles.
+    pub(super) fn new(place: &Place, angles: &[f64], length: usize) -> Self {
+        let half = angles.len() / length.max(1);
+        let table =
+            |f: fn(f64) -> f64| place.tensor(angles.iter().map(|&a| f(a) as f32).collect(), [1, 1, length, half]);
+        // Finite, so that no row is all infinities; exp of it is zero in every type.
+        let hidden = |at: usize| if at % length > at / length { -1e4 } else { 0.0 };
+        let mask = place.tensor((0..length * length).map(hidden).collect(), [1, 1, length, length]);
+        Self { cos: table(f64::cos), sin: table(f64::sin), mask }
+    }
+}
+
 /// The frozen model.
 #[derive(Debug)]
 pub struct Base {
@@ -105,18 +118,22 @@ impl Base {
         let config = LlamaConfig::read(weights)?;
         check_shapes(weights, &config)?;
         if config.rope_dims != config.heads.head_dim {
-            let problem = format!("{} of {} dimensions turned; training turns all", config.rope_dims, config.heads.head_dim);
+            let problem =
+                format!("{} of {} dimensions turned; training turns all", config.rope_dims, config.heads.head_dim);
             return Err(Error::input(weights.name(), "llama.rope.dimension_count", problem));
         }
         let columns = columns(weights.name(), config.vocabulary, trained)?;
         let n_frozen = columns.len() - trained.len();
         let tensor = |name: &str| -> Result<Vec<f32>> {
-            let info = weights.tensor(name).ok_or_else(|| Error::input(weights.name(), name, "the model has no such tensor"))?;
+            let info = weights
+                .tensor(name)
+                .ok_or_else(|| Error::input(weights.name(), name, "the model has no such tensor"))?;
             block_on(read_values(weights, info, 0, info.matrix().0))
         };
         let table = |name: &str, number: u64| -> Result<(Tensor<2>, Vec<f32>)> {
             let all = tensor(name)?;
-            let (frozen, first) = split_table(&all, config.hidden, &columns, trained, new_rows, Key::new(&[seed, ROWS, number]));
+            let (frozen, first) =
+                split_table(&all, config.hidden, &columns, trained, new_rows, Key::new(&[seed, ROWS, number]));
             Ok((place.tensor(frozen, [n_frozen, config.hidden]), first))
         };
         let (embedding, first_embedding) = table("token_embd.weight", 0)?;
@@ -127,7 +144,9 @@ impl Base {
         };
         let rope_factors = weights.tensor("rope_freqs.weight").map(|_| tensor("rope_freqs.weight")).transpose()?;
         let block = |index: usize| -> Result<Block> {
-            let norm = |name: &str| Ok::<_, Error>(place.tensor(tensor(&format!("blk.{index}.{name}.weight"))?, [config.hidden]));
+            let norm = |name: &str| {
+                Ok::<_, Error>(place.tensor(tensor(&format!("blk.{index}.{name}.weight"))?, [config.hidden]))
+            };
             let projection = |projection: Projection| -> Result<Tensor<2>> {
                 let (rows, cols) = projection.shape(&config);
                 let name = format!("blk.{index}.{}.weight", projection.gguf_name());
@@ -171,14 +190,15 @@ impl Base {
     /// RoPE's angles and the causal mask for a length.
     pub(super) fn angles(&self, length: usize) -> Angles {
         let half = self.config.heads.head_dim / 2;
-        let factor = |i: usize| self.rope_factors.as_ref().map_or(1.0, |factors| f64::from(factors[i])) * self.config.rope_divisor;
+        let factor = |i: usize| {
+            self.rope_factors.as_ref().map_or(1.0, |factors| f64::from(factors[i])) * self.config.rope_divisor
+        };
         let frequency = |i: usize| self.config.rope_base.powf(-(i as f64) / half as f64) / factor(i);
-        let angles: Vec<f64> = (0..length).flat_map(|at| (0..half).map(move |i| (at, i))).map(|(at, i)| at as f64 * frequency(i)).collect();
-        let table = |f: fn(f64) -> f64| self.place.tensor(angles.iter().map(|&a| f(a) as f32).collect(), [1, 1, length, half]);
-        // Finite, so that no row is all infinities; exp of it is zero in every type.
-        let hidden = |at: usize| if at % length > at / length { -1e4 } else { 0.0 };
-        let mask = self.place.tensor((0..length * length).map(hidden).collect(), [1, 1, length, length]);
-        Angles { cos: table(f64::cos), sin: table(f64::sin), mask }
+        let angles: Vec<f64> = (0..length)
+            .flat_map(|at| (0..half).map(move |i| (at, i)))
+            .map(|(at, i)| at as f64 * frequency(i))
+            .collect();
+        Angles::new(&self.place, &angles, length)
     }
 
     /// The embedding of a batch: frozen rows, or the trained ones.
@@ -235,7 +255,10 @@ impl Base {
             let product = x.clone().matmul(weight.transpose());
             let Some((a, b)) = &additions[projection as usize] else { return product };
             let dropped = match drop(projection, x.dims()) {
-                Some(factors) => { let factors = like(&factors, Some(&x)); x * factors }
+                Some(factors) => {
+                    let factors = like(&factors, Some(&x));
+                    x * factors
+                }
                 None => x,
             };
             product + dropped.matmul(a.clone().transpose()).mul_scalar(scale).matmul(b.clone().transpose())
@@ -318,13 +341,21 @@ fn columns(file: &str, vocabulary: usize, trained: &[u32]) -> Result<Vec<u32>> {
 }
 
 /// A table's frozen rows, and how its trained rows begin.
-fn split_table(all: &[f32], cols: usize, columns: &[u32], trained: &[u32], new_rows: NewRows, key: Key) -> (Vec<f32>, Vec<f32>) {
+fn split_table(
+    all: &[f32],
+    cols: usize,
+    columns: &[u32],
+    trained: &[u32],
+    new_rows: NewRows,
+    key: Key,
+) -> (Vec<f32>, Vec<f32>) {
     let n_frozen = columns.len() - trained.len();
     let mut frozen = Vec::with_capacity(n_frozen * cols);
     let mut first = Vec::with_capacity(trained.len() * cols);
     let mean = || {
         let mut sums = vec![0f64; cols];
-        all.chunks_exact(cols).for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value)));
+        all.chunks_exact(cols)
+            .for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value)));
         let n = (all.len() / cols) as f64;
         sums.into_iter().map(|sum| (sum / n) as f32).collect::<Vec<_>>()
     };
