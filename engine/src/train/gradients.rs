@@ -165,7 +165,7 @@ impl Trainee {
             let additions = self.layout.additions(&parameters[self.layout.block(block)]);
             let drop = |projection: Projection, shape: [usize; 2]| {
                 let key = dropout?.with(block as u64).with(projection as u64);
-                Some(place.tensor(key.dropout(self.lora.dropout, shape[0] * shape[1]), shape))
+                Some(place.dropout(key, self.lora.dropout, shape))
             };
             self.base.block(block, x, rows, angles, &additions, self.lora.scale(), &drop)
         })

@@ -6,6 +6,7 @@ use burn::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::random::Key;
 use crate::{Error, Result};
 
 /// What computes.
@@ -19,27 +20,23 @@ pub enum Backend {
     Vulkan,
 }
 
-impl Backend {
-    /// The backends that this build has, by the names that the configuration takes.
-    pub const NAMES: [&str; 2] = ["cpu", "vulkan"];
-}
-
 /// A device with the type of its floating-point tensors.
 #[derive(Debug, Clone)]
 pub struct Place {
     pub(super) device: Device,
     pub(super) dtype: DType,
+    on_host: bool,
 }
 
 impl Place {
     /// f32 on the CPU: what tests and small runs use.
     pub fn cpu() -> Self {
-        Self { device: Device::flex(), dtype: DType::F32 }
+        Self { device: Device::flex(), dtype: DType::F32, on_host: true }
     }
 
     /// f64 on the CPU: gradients against finite differences.
     pub fn cpu_f64() -> Self {
-        Self { device: Device::flex(), dtype: DType::F64 }
+        Self { device: Device::flex(), dtype: DType::F64, on_host: true }
     }
 
     /// The device that a configuration asks for.
@@ -49,7 +46,7 @@ impl Place {
             #[cfg(feature = "training-vulkan")]
             Backend::Vulkan => {
                 let device = Device::vulkan(burn::DeviceKind::DefaultDevice);
-                Ok(Self { device, dtype: DType::F32 })
+                Ok(Self { device, dtype: DType::F32, on_host: false })
             }
             #[cfg(not(feature = "training-vulkan"))]
             Backend::Vulkan => Err(Error::config(
@@ -67,6 +64,15 @@ impl Place {
     /// Zeros.
     pub(super) fn zeros<const D: usize>(&self, shape: [usize; D]) -> Tensor<D, Float> {
         Tensor::zeros(shape, (&self.device, self.dtype))
+    }
+
+    /// Factors of dropout, made on the host for a CPU's backend and on the GPU for a GPU's: the same ones.
+    pub(super) fn dropout(&self, key: Key, p: f64, shape: [usize; 2]) -> Tensor<2> {
+        if self.on_host {
+            self.tensor(key.dropout(p, shape[0] * shape[1]), shape)
+        } else {
+            key.dropout_there(p, shape, &self.device)
+        }
     }
 
     /// A tensor of indices.

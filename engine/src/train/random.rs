@@ -3,6 +3,15 @@
 //!
 //! SplitMix64's output function (Steele, Lea, Flood 2014) over a counter.
 
+use burn::{DType, Device, Int, Tensor};
+
+/// Of the 32-bit hash.
+const MULTIPLIERS: [u32; 3] = [0x7feb_352d, 0x846c_a68b, 0x9e37_79b1];
+
+fn threshold(p: f64) -> i32 {
+    (p * 65536.0).round() as i32
+}
+
 /// A stream of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key(u64);
@@ -42,20 +51,40 @@ impl Key {
         radius * (std::f64::consts::TAU * self.uniform(2 * index + 1)).cos()
     }
 
-    /// `n` factors of dropout: 0 with probability `p` (to 1/65536), else 1/(1 − p).
+    /// Factors of dropout: 0 with probability `p` (to 1/65536), else 1/(1 − p).
+    ///
+    /// By a 32-bit hash (Wellons' lowbias32 and a round with the rest of the key), so that a GPU can make the same ones: billions are needed, and
+    /// the host and its bus would be slower than the model.
     pub fn dropout(self, p: f64, n: usize) -> Vec<f32> {
-        let threshold = (p * 65536.0).round() as u64;
-        let keep = (1.0 / (1.0 - p)) as f32;
-        let mut factors = vec![keep; n];
-        for (counter, four) in factors.chunks_mut(4).enumerate() {
-            let bits = self.bits(counter as u64);
-            for (lane, factor) in four.iter_mut().enumerate() {
-                if (bits >> (16 * lane)) & 0xffff < threshold {
-                    *factor = 0.0;
-                }
-            }
-        }
-        factors
+        let ([first, second], threshold, keep) = (self.words(), threshold(p), (1.0 / (1.0 - p)) as f32);
+        let hash = |at: u32| {
+            let mut h = at ^ first;
+            h = (h ^ (h >> 16)).wrapping_mul(MULTIPLIERS[0]);
+            h = (h ^ (h >> 15)).wrapping_mul(MULTIPLIERS[1]);
+            h = (h ^ (h >> 16) ^ second).wrapping_mul(MULTIPLIERS[2]);
+            (h >> 16) as i32
+        };
+        (0..n as u32).map(|at| if hash(at) < threshold { 0.0 } else { keep }).collect()
+    }
+
+    /// The same, made where the tensor is.
+    pub(super) fn dropout_there(self, p: f64, shape: [usize; 2], device: &Device) -> Tensor<2> {
+        let ([first, second], keep) = (self.words(), 1.0 / (1.0 - p));
+        let multiply = |h: Tensor<1, Int>, by: u32| h.mul_scalar(by as i32);
+        // Shifts of signed numbers bring their sign along; the mask takes it off.
+        let high = |h: &Tensor<1, Int>, shift: u32| {
+            h.clone().bitwise_right_shift_scalar(shift as i32).bitwise_and_scalar((u32::MAX >> shift) as i32)
+        };
+        let mut h = Tensor::<1, Int>::arange(0..(shape[0] * shape[1]) as i64, (device, DType::I32))
+            .bitwise_xor_scalar(first as i32);
+        h = multiply(h.clone().bitwise_xor(high(&h, 16)), MULTIPLIERS[0]);
+        h = multiply(h.clone().bitwise_xor(high(&h, 15)), MULTIPLIERS[1]);
+        h = multiply(h.clone().bitwise_xor(high(&h, 16)).bitwise_xor_scalar(second as i32), MULTIPLIERS[2]);
+        high(&h, 16).greater_equal_scalar(threshold(p)).float().mul_scalar(keep).reshape(shape)
+    }
+
+    fn words(self) -> [u32; 2] {
+        [self.bits(0) as u32, (self.bits(0) >> 32) as u32]
     }
 
     /// The numbers 0 to `n` in random order (Fisher and Yates).
@@ -81,6 +110,9 @@ mod tests {
         let factors = Key::new(&[7]).dropout(0.25, 100_003);
         let kept = factors.iter().filter(|&&f| f > 0.0).count() as f64 / factors.len() as f64;
         assert!((kept - 0.75).abs() < 0.01, "{kept}");
+        let there = Key::new(&[7]).dropout_there(0.25, [101, 7], &Device::flex());
+        let there: Vec<f32> = there.try_into_vec_as().unwrap();
+        assert_eq!(there, factors[..707], "the same on the host and where the tensor is");
         let normal: Vec<f64> = (0..20_000).map(|i| Key::new(&[9]).normal(i)).collect();
         let mean = normal.iter().sum::<f64>() / 20_000.0;
         let square = normal.iter().map(|x| x * x).sum::<f64>() / 20_000.0;
