@@ -6,8 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use crate::{
+    bench::Geometry,
     data::rows::Template,
-    train::{Begin, TrainConfig, Trainer, checkpoint_of, run as train},
+    train::{Begin, TrainConfig, Trainer, bench, checkpoint_of, run as train},
 };
 
 /// Fine-tunes a Llama by LoRA into a generator or a critic.
@@ -36,6 +37,8 @@ pub struct Args {
 enum What {
     Generator,
     Critic,
+    /// Nothing: measures speed on random weights; --model names llama2-7b, smollm2-135m or tiny, --max-steps the steps.
+    Bench,
 }
 
 /// Options that stand for settings.
@@ -135,6 +138,17 @@ fn settings(args: &Args) -> anyhow::Result<TrainConfig> {
     }
     let (template, defaults) = match args.what {
         What::Generator => (Template::Generator, Map::new()),
+        What::Bench => {
+            let nothing = ["data", "output"].map(|name| (name.to_owned(), json!("")));
+            let few = [
+                ("model", json!("smollm2-135m")),
+                ("max_steps", json!(10)),
+                ("max_length", json!(512)),
+                ("micro_batch", json!(8)),
+            ];
+            let few = few.map(|(name, value)| (name.to_owned(), value));
+            (Template::Generator, nothing.into_iter().chain(few).collect())
+        }
         What::Critic => {
             let recipe = [
                 ("schedule", json!("cosine")),
@@ -152,6 +166,12 @@ fn settings(args: &Args) -> anyhow::Result<TrainConfig> {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let config = settings(&args)?;
+    if args.what == What::Bench {
+        let geometry = Geometry::named(&config.model.to_string_lossy())?;
+        let speed = bench(&config, geometry, config.max_steps.unwrap_or(10) as usize)?;
+        println!("{}", serde_json::to_string(&speed)?);
+        return Ok(());
+    }
     let begin = match args.resume {
         None => Begin::New,
         Some(None) => Begin::Newest,

@@ -46,6 +46,10 @@ pub struct State {
     pub step: u64,
     /// Tokens seen, padding left out.
     pub tokens: u64,
+    /// What the loss is multiplied with before the backward pass; 1 in f32.
+    pub scale: f64,
+    /// Steps since that changed.
+    pub scale_age: u64,
     /// Of the base's weights.
     pub base: String,
     /// Of the enlarged vocabulary.

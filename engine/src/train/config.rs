@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     lora::{LoraConfig, NewRows},
     optimizer::AdamWConfig,
-    place::Backend,
+    place::{Backend, Precision},
     schedule::Schedule,
 };
 use crate::{
@@ -43,6 +43,9 @@ pub struct TrainConfig {
     /// What computes.
     #[serde(default)]
     pub backend: Backend,
+    /// The type of products with frozen matrices.
+    #[serde(default)]
+    pub precision: Precision,
     /// What is trained.
     #[serde(default)]
     pub lora: LoraConfig,
@@ -255,6 +258,11 @@ impl TrainConfig {
             return Err(Error::config("max_steps", "0, expected at least 1"));
         }
         Ok(())
+    }
+
+    /// Blocks of a segment.
+    pub(super) fn blocks_at_a_time(&self, all: usize) -> usize {
+        if self.segment == 0 { all } else { self.segment }
     }
 
     /// The settings that a checkpoint's continuation must share, by name.

@@ -7,6 +7,7 @@
 //!
 //! burn gives tensors, automatic differentiation and back ends; everything else is here. It is named in this folder and nowhere else.
 
+mod bench;
 mod checkpoint;
 mod config;
 mod examples;
@@ -22,15 +23,16 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub use bench::{Speed, bench};
 pub use checkpoint::{Checkpoints, State};
 pub use config::{ALIASES, LossMean, Settings, TrainConfig};
 pub use examples::{Census, Encoding, Example, NewTokens};
 pub use gradients::{Gradients, Pieces, Trainee};
 pub use lora::{Layout, LoraConfig, NewRows, Projection, Slot};
 pub use model::{Base, Batch};
-pub use optimizer::{AdamW, AdamWConfig, clip, norm};
+pub use optimizer::{AdamW, AdamWConfig, clip_factor, norm, scaled};
 pub use order::epoch;
-pub use place::{Backend, Place};
+pub use place::{Backend, Place, Precision};
 pub use random::Key;
 pub use run::{Begin, Pace, Step, Trainer, checkpoint_of, run};
 pub use schedule::Schedule;

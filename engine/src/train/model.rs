@@ -134,7 +134,7 @@ impl Base {
             let all = tensor(name)?;
             let (frozen, first) =
                 split_table(&all, config.hidden, &columns, trained, new_rows, Key::new(&[seed, ROWS, number]));
-            Ok((place.tensor(frozen, [n_frozen, config.hidden]), first))
+            Ok((place.matrix(frozen, [n_frozen, config.hidden]), first))
         };
         let (embedding, first_embedding) = table("token_embd.weight", 0)?;
         let tied = weights.tensor("output.weight").is_none();
@@ -159,7 +159,7 @@ impl Base {
                     }
                     values = halves;
                 }
-                Ok(place.tensor(values, [rows, cols]))
+                Ok(place.matrix(values, [rows, cols]))
             };
             Ok(Block {
                 attention_norm: norm("attn_norm")?,
@@ -207,6 +207,7 @@ impl Base {
         let is_frozen = |&column: &u32| (column as usize) < self.n_frozen;
         let indices = columns.iter().map(|column| if is_frozen(column) { *column as i32 } else { 0 }).collect();
         let frozen = like(&self.embedding, rows.as_ref()).select(0, self.place.indices(indices, [columns.len()]));
+        let frozen = frozen.cast(self.place.dtype);
         let Some(rows) = rows else { return frozen };
         let keep = columns.iter().map(|column| f32::from(u8::from(is_frozen(column)))).collect();
         let keep = like(&self.place.tensor(keep, [columns.len(), 1]), Some(&rows));
@@ -229,11 +230,17 @@ impl Base {
     /// Logits of normalised hidden states, by column.
     pub(super) fn logits(&self, hidden: Tensor<2>, rows: Option<Tensor<2>>) -> Tensor<2> {
         let head = like(self.head.as_ref().unwrap_or(&self.embedding), Some(&hidden));
-        let logits = hidden.clone().matmul(head.transpose());
+        let logits = self.product(hidden.clone(), head);
         match rows {
-            Some(rows) => Tensor::cat(vec![logits, hidden.matmul(rows.transpose())], 1),
+            Some(rows) => Tensor::cat(vec![logits, self.product(hidden, rows)], 1),
             None => logits,
         }
+    }
+
+    /// x · wᵀ in the matrices' type; the result in everything else's.
+    fn product(&self, x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
+        let matrices = self.place.matrices;
+        x.cast(matrices).matmul(w.cast(matrices).transpose()).cast(self.place.dtype)
     }
 
     /// One block. `drop` gives, for each projection, the factors of its input's dropout.
@@ -252,7 +259,7 @@ impl Base {
         let length = tokens / rows;
         let project = |x: Tensor<2>, projection: Projection| {
             let weight = like(&block.projections[projection as usize], Some(&x));
-            let product = x.clone().matmul(weight.transpose());
+            let product = self.product(x.clone(), weight);
             let Some((a, b)) = &additions[projection as usize] else { return product };
             let dropped = match drop(projection, x.dims()) {
                 Some(factors) => {
@@ -261,7 +268,7 @@ impl Base {
                 }
                 None => x,
             };
-            product + dropped.matmul(a.clone().transpose()).mul_scalar(scale).matmul(b.clone().transpose())
+            product + self.product(self.product(dropped, a.clone()).mul_scalar(scale), b.clone())
         };
         let eps = f64::from(self.config.norm_eps);
         let normed = rms_norm(x.clone(), &block.attention_norm, eps);

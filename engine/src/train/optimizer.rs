@@ -88,10 +88,14 @@ pub fn norm(gradients: &[Tensor<2>]) -> Result<f64> {
     Ok(squares.into_iter().map(f64::from).sum::<f64>().sqrt())
 }
 
-/// Scales gradients of norm `norm` down to `most`: by most / (norm + 1e-6), as `torch.nn.utils.clip_grad_norm_`.
-pub fn clip(gradients: Vec<Tensor<2>>, norm: f64, most: f64) -> Vec<Tensor<2>> {
-    let factor = most / (norm + 1e-6);
-    if factor >= 1.0 {
+/// By what gradients of norm `norm` are multiplied so that it is at most `most`: most / (norm + 1e-6), as `torch.nn.utils.clip_grad_norm_`.
+pub fn clip_factor(norm: f64, most: f64) -> f64 {
+    (most / (norm + 1e-6)).min(1.0)
+}
+
+/// Gradients times a factor.
+pub fn scaled(gradients: Vec<Tensor<2>>, factor: f64) -> Vec<Tensor<2>> {
+    if factor == 1.0 {
         return gradients;
     }
     gradients.into_iter().map(|gradient| gradient.mul_scalar(factor)).collect()

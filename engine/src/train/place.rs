@@ -20,33 +20,56 @@ pub enum Backend {
     Vulkan,
 }
 
+/// In which type the products with frozen matrices are computed. Sums, norms, softmax, loss, trained parameters and the residual stream are f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, with the loss scaled so that small gradients stay representable: half the memory, and a GPU's matrix units.
+    F16,
+}
+
+impl Precision {
+    fn matrices(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
 /// A device with the type of its floating-point tensors.
 #[derive(Debug, Clone)]
 pub struct Place {
     pub(super) device: Device,
+    /// Of everything that is not a frozen matrix or an operand of a product with one.
     pub(super) dtype: DType,
+    /// Of these.
+    pub(super) matrices: DType,
     on_host: bool,
 }
 
 impl Place {
     /// f32 on the CPU: what tests and small runs use.
     pub fn cpu() -> Self {
-        Self { device: Device::flex(), dtype: DType::F32, on_host: true }
+        Self { device: Device::flex(), dtype: DType::F32, matrices: DType::F32, on_host: true }
     }
 
     /// f64 on the CPU: gradients against finite differences.
     pub fn cpu_f64() -> Self {
-        Self { device: Device::flex(), dtype: DType::F64, on_host: true }
+        Self { device: Device::flex(), dtype: DType::F64, matrices: DType::F64, on_host: true }
     }
 
     /// The device that a configuration asks for.
-    pub fn open(backend: Backend) -> Result<Self> {
+    pub fn open(backend: Backend, precision: Precision) -> Result<Self> {
         match backend {
-            Backend::Cpu => Ok(Self::cpu()),
+            Backend::Cpu => Ok(Self { matrices: precision.matrices(), ..Self::cpu() }),
             #[cfg(feature = "training-vulkan")]
             Backend::Vulkan => {
                 let device = Device::vulkan(burn::DeviceKind::DefaultDevice);
-                Ok(Self { device, dtype: DType::F32, on_host: false })
+                Ok(Self { device, dtype: DType::F32, matrices: precision.matrices(), on_host: false })
             }
             #[cfg(not(feature = "training-vulkan"))]
             Backend::Vulkan => Err(Error::config(
@@ -59,6 +82,11 @@ impl Place {
     /// A tensor of these values.
     pub(super) fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D, Float> {
         Tensor::from_data(TensorData::new(values, shape), (&self.device, self.dtype))
+    }
+
+    /// A frozen matrix.
+    pub(super) fn matrix(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values, shape), (&self.device, self.matrices))
     }
 
     /// Zeros.

@@ -16,9 +16,9 @@ use super::{
     gradients::{Gradients, Pieces, Trainee},
     lora::{DROPOUT, Layout},
     model::{Base, Batch},
-    optimizer::{AdamW, clip, norm},
+    optimizer::{AdamW, clip_factor, norm, scaled},
     order,
-    place::{Place, device_error, values},
+    place::{Place, Precision, device_error, values},
     random::Key,
     schedule::Schedule,
 };
@@ -31,6 +31,10 @@ use crate::{
 
 /// Of the files' layout.
 const VERSION: u32 = 1;
+
+/// The loss's scale at the start in f16, as PyTorch's GradScaler has it, and after how many good steps it doubles.
+const FIRST_SCALE: f64 = 65536.0;
+const SCALE_GROWS_AFTER: u64 = 2000;
 
 /// What an optimizer step did: a line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,7 +77,7 @@ impl Trainer {
     /// Reads model and data; with `checkpoint`, goes on where that stands.
     pub fn new(config: TrainConfig, checkpoint: Option<&Path>) -> Result<Self> {
         config.check()?;
-        let place = Place::open(config.backend)?;
+        let place = Place::open(config.backend, config.precision)?;
         let weights = weights::open(&config.model, None)?;
         let (file, metadata) = (weights.name().to_owned(), weights.metadata());
         let mut tokenizer = Tokenizer::from_metadata(&file, metadata)?;
@@ -90,6 +94,8 @@ impl Trainer {
             version: VERSION,
             step: 0,
             tokens: 0,
+            scale: if config.precision == Precision::F16 { FIRST_SCALE } else { 1.0 },
+            scale_age: 0,
             base: checkpoint::fingerprint(weights.as_ref())?,
             tokenizer: checkpoint::vocabulary_fingerprint(&tokenizer),
             data,
@@ -175,24 +181,21 @@ impl Trainer {
         let batches: Vec<Batch> = rows.iter().map(|rows| self.batch(rows)).collect();
         let counts: Vec<usize> = batches.iter().map(|batch| batch.trained.iter().filter(|&&t| t).count()).collect();
         let all: usize = counts.iter().sum();
-        let n_blocks = self.trainee.base.config.layers;
-        let segment = if self.config.segment == 0 { n_blocks } else { self.config.segment };
+        let segment = self.config.blocks_at_a_time(self.trainee.base.config.layers);
         let pieces = Pieces { segment, loss_chunk: self.config.loss_chunk };
-        let mut gradients = Gradients::new(&self.trainee.layout);
-        let mut losses = Vec::new();
         let weights: Vec<f64> = match self.config.loss_mean {
             LossMean::MicroBatch => counts.iter().map(|&n| 1.0 / (n * batches.len()) as f64).collect(),
             LossMean::Tokens => counts.iter().map(|_| 1.0 / all as f64).collect(),
         };
-        for (micro, (batch, &weight)) in batches.iter().zip(&weights).enumerate() {
-            let key = Key::new(&[self.config.seed, DROPOUT, self.state.step, micro as u64]);
-            let dropout = (self.config.lora.dropout > 0.0).then_some(key);
-            losses.push(self.trainee.add_gradients(&self.parameters, batch, weight, dropout, pieces, &mut gradients));
-        }
-        let losses = values(&Tensor::cat(losses, 0))?;
-        let loss = losses.iter().zip(&weights).map(|(&sum, weight)| f64::from(sum) * weight).sum::<f64>();
-        let gradients = gradients.into_tensors(&self.parameters);
-        let grad_norm = norm(&gradients)?;
+        let (loss, gradients, grad_norm) = loop {
+            let (loss, gradients) = self.gradients(&batches, &weights, pieces)?;
+            let grad_norm = norm(&gradients)? / self.state.scale;
+            if grad_norm.is_finite() || self.state.scale <= 1.0 || !loss.is_finite() {
+                break (loss, gradients, grad_norm);
+            }
+            // Too large for f16: the same step again, nothing is skipped.
+            (self.state.scale, self.state.scale_age) = (self.state.scale / 2.0, 0);
+        };
         let step = self.state.step + 1;
         if !(loss.is_finite() && grad_norm.is_finite()) {
             let problem = format!(
@@ -202,11 +205,31 @@ impl Trainer {
         }
         let warmup = Schedule::warmup_steps(self.total_steps, self.config.warmup_ratio);
         let lr = self.config.learning_rate * self.config.schedule.factor(self.state.step, warmup, self.total_steps);
-        self.optimizer.step(&mut self.parameters, clip(gradients, grad_norm, self.config.clip), lr);
+        let factor = clip_factor(grad_norm, self.config.clip) / self.state.scale;
+        let gradients = scaled(gradients, factor);
+        self.optimizer.step(&mut self.parameters, gradients, lr);
+        self.state.scale_age += 1;
+        if self.config.precision == Precision::F16 && self.state.scale_age >= SCALE_GROWS_AFTER {
+            (self.state.scale, self.state.scale_age) = (self.state.scale * 2.0, 0);
+        }
         self.state.step = step;
         self.state.tokens += tokens;
         let epoch = step as f64 / self.steps_per_epoch as f64;
         Ok(Step { step, epoch, loss, lr, grad_norm, tokens, trained_tokens: all as u64 })
+    }
+
+    /// Loss and gradients of a step; the latter times the state's scale.
+    fn gradients(&self, batches: &[Batch], weights: &[f64], pieces: Pieces) -> Result<(f64, Vec<Tensor<2>>)> {
+        let (mut sums, mut losses) = (Gradients::new(&self.trainee.layout), Vec::new());
+        for (micro, (batch, &weight)) in batches.iter().zip(weights).enumerate() {
+            let key = Key::new(&[self.config.seed, DROPOUT, self.state.step, micro as u64]);
+            let dropout = (self.config.lora.dropout > 0.0).then_some(key);
+            let factor = weight * self.state.scale;
+            losses.push(self.trainee.add_gradients(&self.parameters, batch, factor, dropout, pieces, &mut sums));
+        }
+        let losses = values(&Tensor::cat(losses, 0))?;
+        let loss = losses.iter().zip(weights).map(|(&sum, weight)| f64::from(sum) * weight).sum();
+        Ok((loss, sums.into_tensors(&self.parameters)))
     }
 
     /// The rows of the next step, by micro-batch.
