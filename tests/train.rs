@@ -71,7 +71,7 @@ fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
 type Tensor = burn::Tensor<2>;
 
 fn vector(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_data().convert::<f32>().to_vec().unwrap()
+    tensor.try_to_vec_as::<f32>().unwrap()
 }
 
 const ALL: Pieces = Pieces { segment: usize::MAX, loss_chunk: usize::MAX };
@@ -162,7 +162,7 @@ fn segments_give_the_whole_graphs_gradients() {
         let (trainee, parameters, steps) = golden_trainee(name, &place, 0.3);
         let batch = golden_batch(&steps, 0, 1);
         let key = Some(Key::new(&[5, 3]));
-        let double = |tensor: &Tensor| -> Vec<f64> { tensor.to_data().convert::<f64>().to_vec().unwrap() };
+        let double = |tensor: &Tensor| -> Vec<f64> { tensor.try_to_vec_as::<f64>().unwrap() };
         let mut whole = Gradients::new(&trainee.layout);
         let loss = trainee.add_gradients_whole(&parameters, &batch, 0.25, key, &mut whole).into_scalar::<f64>();
         let whole = whole.into_tensors(&parameters);
@@ -196,11 +196,11 @@ fn gradients_of_the_model_are_derivatives() {
     trainee.add_gradients(&parameters, &batch, 1.0, key, Pieces { segment: 1, loss_chunk: 5 }, &mut sums);
     let gradients = sums.into_tensors(&parameters);
     for (slot, gradient) in gradients.iter().enumerate() {
-        let gradient: Vec<f64> = gradient.to_data().to_vec().unwrap();
+        let gradient = gradient.try_to_vec_as::<f64>().unwrap();
         for at in [0, gradient.len() / 2, gradient.len() - 1] {
             let moved = |by: f64| {
                 let mut parameters = parameters.clone();
-                let mut values: Vec<f64> = parameters[slot].to_data().to_vec().unwrap();
+                let mut values = parameters[slot].try_to_vec_as::<f64>().unwrap();
                 values[at] += by;
                 let data = burn::TensorData::new(values, parameters[slot].dims());
                 parameters[slot] = Tensor::from_data(data, (&parameters[slot].device(), parameters[slot].dtype()));
@@ -385,6 +385,21 @@ fn rows_are_learned_by_heart() {
     let mut trainer = Trainer::new(tiny_run(&scratch, over), None).unwrap();
     let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
     assert!(losses[0] > 4.0 && losses[59] < 0.6, "{losses:?}");
+}
+
+/// 16-bit products with a scaled loss learn the same to 11 bits or so, and the scale comes down where gradients do not fit.
+#[test]
+fn f16_follows_f32() {
+    let scratch = Scratch::new("f16");
+    let losses = |precision: &str| {
+        let over = json!({"precision": precision, "output": scratch.0.join(precision), "max_steps": 4});
+        let mut trainer = Trainer::new(tiny_run(&scratch, over), None).unwrap();
+        (0..4).map(|_| trainer.step().unwrap()).collect::<Vec<_>>()
+    };
+    for (exact, half) in losses("f32").iter().zip(losses("f16")) {
+        assert!((exact.loss - half.loss).abs() < 0.01 * exact.loss, "{exact:?} {half:?}");
+        assert!((exact.grad_norm - half.grad_norm).abs() < 0.05 * exact.grad_norm, "{exact:?} {half:?}");
+    }
 }
 
 #[test]

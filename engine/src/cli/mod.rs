@@ -24,6 +24,7 @@ pub struct Cli {
 enum Command {
     Ask(ask::Args),
     Bench(bench::Args),
+    #[command(visible_alias = "merge")]
     Convert(convert::Args),
     Eval(eval::Args),
     Index(index::Args),

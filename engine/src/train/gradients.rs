@@ -13,7 +13,7 @@ use burn::{IndexingUpdateOp, Tensor};
 
 use super::{
     lora::{Layout, LoraConfig, Projection},
-    model::{Angles, Base, Batch, cross_entropy, like, rms_norm},
+    model::{Additions, Angles, Base, Batch, cross_entropy, rms_norm},
     random::Key,
 };
 
@@ -162,12 +162,13 @@ impl Trainee {
     ) -> Tensor<2> {
         range.fold(x, |x, block| {
             let place = &self.base.place;
-            let additions = self.layout.additions(&parameters[self.layout.block(block)]);
-            let drop = |projection: Projection, shape: [usize; 2]| {
+            let dropout = |projection: Projection, shape: [usize; 2]| {
                 let key = dropout?.with(block as u64).with(projection as u64);
                 Some(place.dropout(key, self.lora.dropout, shape))
             };
-            self.base.block(block, x, rows, angles, &additions, self.lora.scale(), &drop)
+            let pairs = self.layout.pairs(&parameters[self.layout.block(block)]);
+            let additions = Additions { pairs, scale: self.lora.scale(), dropout: &dropout };
+            self.base.block(block, x, rows, angles, &additions)
         })
     }
 

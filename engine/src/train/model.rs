@@ -10,7 +10,7 @@
 use burn::{Tensor, activation, kind::Int};
 
 use super::{
-    lora::{Layout, LoraConfig, NewRows, Projection, ROWS},
+    lora::{Layout, NewRows, Projection, ROWS},
     place::Place,
     random::Key,
 };
@@ -109,8 +109,15 @@ impl Batch {
     }
 }
 
-/// A block's additions: (A, B) by [`Projection`].
-pub(super) type Additions = Vec<Option<(Tensor<2>, Tensor<2>)>>;
+/// What LoRA adds to a block's projections.
+pub(super) struct Additions<'a> {
+    /// A and B by [`Projection`].
+    pub(super) pairs: Vec<Option<(Tensor<2>, Tensor<2>)>>,
+    /// Factor of their product.
+    pub(super) scale: f64,
+    /// Factors of dropout for a projection's input of this shape.
+    pub(super) dropout: &'a dyn Fn(Projection, [usize; 2]) -> Option<Tensor<2>>,
+}
 
 impl Base {
     /// Reads a model. `trained` are the ids, ascending, whose rows are trained; those beyond the base's table are new.
@@ -243,16 +250,14 @@ impl Base {
         x.cast(matrices).matmul(w.cast(matrices).transpose()).cast(self.place.dtype)
     }
 
-    /// One block. `drop` gives, for each projection, the factors of its input's dropout.
+    /// One block.
     pub(super) fn block(
         &self,
         index: usize,
         x: Tensor<2>,
         rows: usize,
         angles: &Angles,
-        additions: &Additions,
-        scale: f64,
-        drop: &dyn Fn(Projection, [usize; 2]) -> Option<Tensor<2>>,
+        additions: &Additions<'_>,
     ) -> Tensor<2> {
         let (block, heads) = (&self.blocks[index], self.config.heads);
         let [tokens, _] = x.dims();
@@ -260,15 +265,15 @@ impl Base {
         let project = |x: Tensor<2>, projection: Projection| {
             let weight = like(&block.projections[projection as usize], Some(&x));
             let product = self.product(x.clone(), weight);
-            let Some((a, b)) = &additions[projection as usize] else { return product };
-            let dropped = match drop(projection, x.dims()) {
+            let Some((a, b)) = &additions.pairs[projection as usize] else { return product };
+            let dropped = match (additions.dropout)(projection, x.dims()) {
                 Some(factors) => {
                     let factors = like(&factors, Some(&x));
                     x * factors
                 }
                 None => x,
             };
-            product + self.product(self.product(dropped, a.clone()).mul_scalar(scale), b.clone())
+            product + self.product(self.product(dropped, a.clone()).mul_scalar(additions.scale), b.clone())
         };
         let eps = f64::from(self.config.norm_eps);
         let normed = rms_norm(x.clone(), &block.attention_norm, eps);
@@ -386,16 +391,11 @@ fn split_table(
 
 impl Layout {
     /// A block's additions among the parameters.
-    pub(super) fn additions(&self, parameters: &[Tensor<2>]) -> Additions {
+    pub(super) fn pairs(&self, parameters: &[Tensor<2>]) -> Vec<Option<(Tensor<2>, Tensor<2>)>> {
         let pair = |projection: Projection| {
             let at = 2 * self.target(projection)?;
             Some((parameters[at].clone(), parameters[at + 1].clone()))
         };
         Projection::ALL.into_iter().map(pair).collect()
     }
-}
-
-/// Dropout's and LoRA's settings during a pass.
-pub(super) fn scale_of(lora: &LoraConfig) -> f64 {
-    lora.scale()
 }
