@@ -322,6 +322,7 @@ pub fn checkpoint_of(config: &TrainConfig, begin: &Begin) -> Result<Option<PathB
 
 /// Trains to the end: a line in log.jsonl for each step, a checkpoint every `save_every` and at the end. Returns the last one.
 pub fn run(trainer: &mut Trainer, on_step: &mut dyn FnMut(&Step, Pace)) -> Result<PathBuf> {
+    Checkpoints::open(&trainer.config.output)?;
     let mut log = Log::open(&trainer.config.output, trainer.state.step)?;
     // The first steps of a GPU compile and tune kernels: the pace is that of the last sixteen.
     let mut times = std::collections::VecDeque::from([(now_ms(), 0u64)]);
