@@ -29,6 +29,8 @@ pub mod reference;
 pub mod retriever;
 pub mod self_rag;
 pub mod tokenizer;
+#[cfg(feature = "training")]
+pub mod train;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -64,8 +64,17 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         &["clippy", "--target", WASM, "-p", "app", "--all-targets", "--", "-D", "warnings"],
     );
     gate.cargo_tests("tests, native", &["test", "--workspace", "--exclude", "app", "--no-fail-fast"]);
+    // burn on the CPU alone: its Vulkan back end would be another hundred crates.
+    const TRAINING: [&str; 4] = ["-p", "selfrag", "--features", "training"];
+    let training = |verb: &'static str, rest: &[&'static str]| [&[verb], &TRAINING[..], rest].concat();
+    gate.cargo("lints, training", &training("clippy", &["--lib", "--bins", "--test", "train", "--", "-D", "warnings"]));
+    gate.cargo_tests("tests, training: parts", &training("test", &["--lib", "train::"]));
+    gate.cargo_tests("tests, training", &training("test", &["--test", "train"]));
     gate.step("tests, browser", browser_tests);
-    gate.cargo("documentation", &["doc", "--no-deps", "--workspace", "--exclude", "app"]);
+    gate.cargo(
+        "documentation",
+        &["doc", "--no-deps", "--workspace", "--exclude", "app", "--features", "selfrag/training"],
+    );
     gate.step("page: build", || counted(&mut demo::trunk(&["build"])));
     gate.step("page: wasm size", wasm_size);
     gate.step("page: models", || {

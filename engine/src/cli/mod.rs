@@ -10,6 +10,8 @@ pub mod load;
 pub mod questions;
 pub mod settings;
 pub mod terminal;
+#[cfg(feature = "training")]
+pub mod train;
 
 /// Self-RAG: retrieve, generate and critique with one engine.
 #[derive(Debug, clap::Parser)]
@@ -23,10 +25,13 @@ pub struct Cli {
 enum Command {
     Ask(ask::Args),
     Bench(bench::Args),
+    #[command(visible_alias = "merge")]
     Convert(convert::Args),
     Data(data::Args),
     Eval(eval::Args),
     Index(index::Args),
+    #[cfg(feature = "training")]
+    Train(train::Args),
 }
 
 /// Runs the command line.
@@ -38,5 +43,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Data(args) => data::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Index(args) => index::run(args),
+        #[cfg(feature = "training")]
+        Command::Train(args) => train::run(args),
     }
 }

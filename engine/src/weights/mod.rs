@@ -37,6 +37,8 @@ pub use gguf::Gguf;
 #[cfg(feature = "cli")]
 pub use open::open;
 pub use types::{MetadataExt, read_values};
+#[cfg(feature = "training")]
+pub(crate) use {names::RowOrder, safetensors::read_table as read_safetensors};
 
 /// How a tensor's values are stored. Block formats are ggml's; names as in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -120,6 +120,12 @@ impl RowOrder {
         if family == Family::Llama && rotated { Self::Interleaved { head_dim } } else { Self::Same }
     }
 
+    /// The order of a tensor of a Llama.
+    #[cfg(feature = "training")]
+    pub(crate) fn of_llama(gguf_name: &str, head_dim: usize) -> Self {
+        Self::of(Family::Llama, gguf_name, head_dim)
+    }
+
     /// Hugging Face's row of GGUF's row.
     pub(crate) fn source_row(self, row: usize) -> usize {
         match self {

@@ -18,6 +18,8 @@ use std::{
 };
 
 pub use config::LlamaConfig;
+#[cfg(feature = "training")]
+pub(crate) use model::check_shapes;
 pub use model::{LoadProgress, Loaded};
 pub use tune::{StepPlan, Tuned, Tunings};
 

@@ -125,7 +125,7 @@ impl Model {
 }
 
 /// Every tensor is there with the shape that the hyperparameters say, and none that this engine would ignore.
-fn check_shapes(weights: &dyn Weights, config: &LlamaConfig) -> Result<()> {
+pub(crate) fn check_shapes(weights: &dyn Weights, config: &LlamaConfig) -> Result<()> {
     let file = weights.name();
     let check = |name: &str, expected: (usize, usize)| {
         let tensor = weights.tensor(name).ok_or_else(|| Error::input(file, name, "the model has no such tensor"))?;

@@ -89,6 +89,8 @@ impl Merged {
             };
             let new: Metadata = tokenizer.into_iter().filter(|(key, value)| keep(key, value)).collect();
             self.metadata.extend(new);
+        } else {
+            vocabulary::add_tokens(folder, &mut self.metadata)?;
         }
         let Some(rows) = self.tensor("token_embd.weight").map(|tensor| tensor.matrix().0) else { return Ok(()) };
         vocabulary::pad_to_rows(&self.name, &mut self.metadata, rows)?;

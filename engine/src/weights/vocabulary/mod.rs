@@ -119,6 +119,39 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Option<Metadata>> {
     Ok(Some(metadata))
 }
 
+/// Adds the tokens of a folder's added_tokens.json, as control tokens, to a vocabulary in metadata. Ids must follow on those that are there.
+pub(crate) fn add_tokens(folder: &Path, metadata: &mut Metadata) -> Result<()> {
+    let Some(added) = folder::read_json(folder, "added_tokens.json")? else { return Ok(()) };
+    let file = folder.join("added_tokens.json").display().to_string();
+    let added = added.as_object().ok_or_else(|| Error::input(&file, "JSON", "an object expected"))?;
+    let mut added: Vec<(u64, &String)> = added
+        .iter()
+        .map(|(text, id)| Some((id.as_u64()?, text)))
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::input(&file, "JSON", "a whole number for each token expected"))?;
+    added.sort_unstable();
+    for (id, text) in added {
+        let Some(Value::Array(tokens)) = metadata.get_mut("tokenizer.ggml.tokens") else { return Ok(()) };
+        match tokens.get(id as usize) {
+            Some(Value::Text(known)) if known == text => {}
+            None if id == tokens.len() as u64 => tokens.push(Value::Text(text.clone())),
+            Some(known) => return Err(Error::input(&file, text, format!("id {id} is already {known:?}"))),
+            None => return Err(Error::input(&file, text, format!("id {id}, {} expected next", tokens.len()))),
+        }
+        let mut set = |key: &str, value: Value| {
+            if let Some(Value::Array(values)) = metadata.get_mut(key)
+                && id as usize == values.len()
+            {
+                values.push(value);
+            }
+        };
+        set("tokenizer.ggml.token_type", Value::I64(TokenType::Control as i64));
+        // Never made by merging.
+        set("tokenizer.ggml.scores", Value::F64(-1e6));
+    }
+    Ok(())
+}
+
 /// Makes the vocabulary as long as the embedding: llama.cpp expects a token for every row.
 pub(crate) fn pad_to_rows(file: &str, metadata: &mut Metadata, n_rows: usize) -> Result<()> {
     let Some(Value::Array(tokens)) = metadata.get_mut("tokenizer.ggml.tokens") else { return Ok(()) };

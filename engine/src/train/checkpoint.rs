@@ -1,0 +1,308 @@
+//! A run on disk: the adapter as PEFT and `selfrag convert --adapter` read it, and what it takes to go on.
+//!
+//! | file of `step-0000300/` | holds |
+//! | --- | --- |
+//! | adapter_config.json, adapter_model.safetensors | the adapter in PEFT's layout, f32, new token rows as `trainable_token_indices` |
+//! | tokenizer.json, or added_tokens.json where the base has none | the enlarged vocabulary |
+//! | optimizer.safetensors | AdamW's means and squares, f32, as `mean.NAME` and `square.NAME` |
+//! | state.json | [`State`]: step, fingerprints, settings |
+//!
+//! A folder is written under a temporary name, brought to disk and then renamed: one that has its name is complete.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use burn::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+
+use super::{
+    examples::NewTokens,
+    lora::{Layout, LoraConfig},
+    place::{Place, values},
+};
+use crate::{
+    Error, Result,
+    platform::{FileSource, block_on},
+    tokenizer::Tokenizer,
+    weights::{Weights, read_safetensors},
+};
+
+const STATE: &str = "state.json";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const ADAPTER: &str = "adapter_model.safetensors";
+
+/// Where a run is, and what it must be continued with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Of this file's layout.
+    pub version: u32,
+    /// Optimizer steps done. Position in the data, learning rate and random numbers follow from it.
+    pub step: u64,
+    /// Tokens seen, padding left out.
+    pub tokens: u64,
+    /// What the loss is multiplied with before the backward pass; 1 in f32.
+    pub scale: f64,
+    /// Steps since that changed.
+    pub scale_age: u64,
+    /// Of the base's weights.
+    pub base: String,
+    /// Of the enlarged vocabulary.
+    pub tokenizer: String,
+    /// SHA-256 of the data (unpacked).
+    pub data: String,
+    /// The settings that numbers depend on.
+    pub settings: serde_json::Map<String, Json>,
+}
+
+impl State {
+    /// Refuses to go on with anything else; names what differs.
+    pub(super) fn check_same(&self, file: &str, now: &Self) -> Result<()> {
+        let bad = |place: &str, problem: String| Err(Error::input(file, place, problem));
+        if self.version != now.version {
+            return bad("version", format!("{}, {} expected", self.version, now.version));
+        }
+        for (what, before, now) in [
+            ("base", &self.base, &now.base),
+            ("tokenizer", &self.tokenizer, &now.tokenizer),
+            ("data", &self.data, &now.data),
+        ] {
+            if before != now {
+                return bad(what, format!("the run began with another {what} ({before:.12}… then, {now:.12}… now)"));
+            }
+        }
+        let keys: std::collections::BTreeSet<&String> = self.settings.keys().chain(now.settings.keys()).collect();
+        for key in keys {
+            let (before, now) = (self.settings.get(key), now.settings.get(key));
+            if before != now {
+                let show = |value: Option<&Json>| value.map_or("unset".to_owned(), Json::to_string);
+                return bad(
+                    &format!("settings.{key}"),
+                    format!("{} when the run began, {} now", show(before), show(now)),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What tells two models apart without reading them whole: every tensor's name, type, shape and first row.
+pub(super) fn fingerprint(weights: &dyn Weights) -> Result<String> {
+    let mut hash = Sha256::new();
+    for tensor in weights.tensors() {
+        hash.update(format!("{} {} {:?}\n", tensor.name, tensor.dtype.name(), tensor.shape));
+        hash.update(block_on(weights.read_rows(tensor, 0, 1))?);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+/// Of a vocabulary: its tokens in order.
+pub(super) fn vocabulary_fingerprint(tokenizer: &Tokenizer) -> String {
+    let mut hash = Sha256::new();
+    for id in 0..tokenizer.vocab_size() as u32 {
+        hash.update(tokenizer.token(id).unwrap_or_default());
+        hash.update([0]);
+    }
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What an adapter's folder says beside its tensors.
+#[derive(Debug, Clone)]
+pub(super) struct Adapter<'a> {
+    pub(super) base_name: &'a str,
+    pub(super) layout: &'a Layout,
+    pub(super) lora: &'a LoraConfig,
+    pub(super) tied: bool,
+    pub(super) new_tokens: &'a NewTokens,
+    /// The base's tokenizer.json.
+    pub(super) tokenizer_json: Option<&'a str>,
+}
+
+impl Adapter<'_> {
+    fn config(&self) -> Json {
+        let rows = &self.layout.rows;
+        let indices = match (rows.is_empty(), self.tied) {
+            (true, _) => Json::Null,
+            (false, true) => json!(rows),
+            (false, false) => json!({"embed_tokens": rows, "lm_head": rows}),
+        };
+        let targets: Vec<&str> = self.layout.targets().iter().map(|target| target.name()).collect();
+        json!({
+            "base_model_name_or_path": self.base_name, "bias": "none", "fan_in_fan_out": false, "inference_mode": true,
+            "init_lora_weights": true, "lora_alpha": self.lora.alpha, "lora_dropout": self.lora.dropout, "modules_to_save": null,
+            "peft_type": "LORA", "r": self.lora.rank, "target_modules": targets, "task_type": "CAUSAL_LM",
+            "trainable_token_indices": indices, "use_dora": false, "use_rslora": false,
+        })
+    }
+
+    /// The vocabulary's file: the base's tokenizer.json with the new tokens, or the new tokens alone.
+    fn vocabulary(&self) -> Result<(&'static str, Json)> {
+        let added = &self.new_tokens.added;
+        let Some(text) = self.tokenizer_json else {
+            return Ok(("added_tokens.json", added.iter().map(|(text, id)| (text.clone(), json!(id))).collect()));
+        };
+        let bad = |problem: String| Error::input(self.base_name, "tokenizer.json", problem);
+        let mut tokenizer: Json = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
+        if tokenizer["added_tokens"].is_null() {
+            tokenizer["added_tokens"] = json!([]);
+        }
+        let list =
+            tokenizer["added_tokens"].as_array_mut().ok_or_else(|| bad("added_tokens: a list expected".into()))?;
+        for (text, id) in added {
+            list.retain(|token| token["id"] != json!(id));
+            list.push(json!({
+                "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+            }));
+        }
+        Ok(("tokenizer.json", tokenizer))
+    }
+}
+
+/// Folders of a run.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    folder: PathBuf,
+}
+
+impl Checkpoints {
+    /// In the run's output folder, which is made.
+    pub fn open(folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// The complete checkpoints by step.
+    pub fn list(&self) -> Result<BTreeMap<u64, PathBuf>> {
+        let io = |e: std::io::Error| Error::io(self.folder.display().to_string(), e);
+        let entries = self.folder.read_dir().map_err(io)?.collect::<std::io::Result<Vec<_>>>().map_err(io)?;
+        let step = |entry: &std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok();
+        Ok(entries.iter().filter_map(|entry| Some((step(entry)?, entry.path()))).collect())
+    }
+
+    /// Writes a checkpoint and removes the oldest ones beyond `keep` (0: none).
+    pub(super) fn write(
+        &self,
+        state: &State,
+        adapter: &Adapter,
+        parameters: &[Tensor<2>],
+        moments: [&[Tensor<2>]; 2],
+        keep: usize,
+    ) -> Result<PathBuf> {
+        let path = self.folder.join(format!("step-{:07}", state.step));
+        let part = self.folder.join(format!(".step-{:07}.part", state.step));
+        let io = |path: &Path| {
+            let name = path.display().to_string();
+            move |e: std::io::Error| Error::io(name, e)
+        };
+        std::fs::remove_dir_all(&part).or_else(absent_is_fine).map_err(io(&part))?;
+        std::fs::create_dir(&part).map_err(io(&part))?;
+        let names =
+            |prefix: &str| adapter.layout.slots.iter().map(|slot| format!("{prefix}{}", slot.name)).collect::<Vec<_>>();
+        write_tensors(&part.join(ADAPTER), names("").into_iter().zip(parameters))?;
+        let means = names("mean.").into_iter().zip(moments[0]);
+        write_tensors(&part.join(OPTIMIZER), means.chain(names("square.").into_iter().zip(moments[1])))?;
+        let (vocabulary_name, vocabulary) = adapter.vocabulary()?;
+        write_json(&part.join(vocabulary_name), &vocabulary)?;
+        write_json(&part.join("adapter_config.json"), &adapter.config())?;
+        write_json(&part.join(STATE), &serde_json::to_value(state).expect("plain data"))?;
+        sync_folder(&part)?;
+        // A folder cannot be renamed onto a full one: the same step's, written before a resume, makes place.
+        std::fs::remove_dir_all(&path).or_else(absent_is_fine).map_err(io(&path))?;
+        std::fs::rename(&part, &path).map_err(io(&path))?;
+        sync_folder(&self.folder)?;
+        let all = self.list()?;
+        let superfluous = if keep == 0 { 0 } else { all.len().saturating_sub(keep) };
+        for old in all.values().take(superfluous).filter(|old| **old != path) {
+            std::fs::remove_dir_all(old).map_err(io(old))?;
+        }
+        Ok(path)
+    }
+}
+
+/// What a checkpoint holds: state, parameters, and the optimizer's means and squares.
+pub(super) type Held = (State, Vec<Tensor<2>>, [Vec<Tensor<2>>; 2]);
+
+/// Reads a checkpoint.
+pub(super) fn read(path: &Path, layout: &Layout, place: &Place) -> Result<Held> {
+    let state = read_state(path)?;
+    let parameters = read_tensors(&path.join(ADAPTER), layout, "", place)?;
+    let optimizer = path.join(OPTIMIZER);
+    let moments =
+        [read_tensors(&optimizer, layout, "mean.", place)?, read_tensors(&optimizer, layout, "square.", place)?];
+    Ok((state, parameters, moments))
+}
+
+fn read_state(path: &Path) -> Result<State> {
+    let file = path.join(STATE);
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&name, e))?;
+    serde_json::from_str(&text).map_err(|e| Error::input(name, "JSON", e.to_string()))
+}
+
+fn absent_is_fine(e: std::io::Error) -> std::io::Result<()> {
+    if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
+}
+
+/// Brings a folder's entries to disk. Windows has no such call.
+fn sync_folder(path: &Path) -> Result<()> {
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(|e| Error::io(path.display().to_string(), e))?;
+    }
+    Ok(())
+}
+
+fn write_json(path: &Path, value: &Json) -> Result<()> {
+    write_file(path, |file| file.write_all(format!("{value:#}\n").as_bytes()))
+}
+
+fn write_file(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
+    let done = File::create(path).and_then(|mut file| {
+        write(&mut file)?;
+        file.sync_all()
+    });
+    done.map_err(|e| Error::io(path.display().to_string(), e))
+}
+
+/// safetensors, f32.
+fn write_tensors<'a>(path: &Path, tensors: impl Iterator<Item = (String, &'a Tensor<2>)>) -> Result<()> {
+    let (mut header, mut bytes) = (serde_json::Map::new(), Vec::<u8>::new());
+    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    for (name, tensor) in tensors {
+        let start = bytes.len();
+        values(tensor)?.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        header.insert(name, json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [start, bytes.len()]}));
+    }
+    let mut header = Json::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    write_file(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        file.write_all(&bytes)
+    })
+}
+
+fn read_tensors(path: &Path, layout: &Layout, prefix: &str, place: &Place) -> Result<Vec<Tensor<2>>> {
+    let file = FileSource::open(path)?;
+    let name = path.display().to_string();
+    let table = read_safetensors(&file)?;
+    let tensor = |slot: &super::lora::Slot| {
+        let wanted = format!("{prefix}{}", slot.name);
+        let found = table.iter().find(|tensor| tensor.name == wanted);
+        let found = found.ok_or_else(|| Error::input(&name, &wanted, "missing"))?;
+        if found.shape != slot.shape {
+            let problem = format!("shape {:?}, {:?} expected", found.shape, slot.shape);
+            return Err(Error::input(&name, &wanted, problem));
+        }
+        Ok(place.tensor(block_on(found.read_values(&file, 0, slot.shape[0]))?, slot.shape))
+    };
+    layout.slots.iter().map(tensor).collect()
+}

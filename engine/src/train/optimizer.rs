@@ -1,0 +1,102 @@
+//! AdamW as PyTorch computes it (Loshchilov and Hutter, arXiv 1711.05101), in f32, and clipping by the norm of all gradients together.
+
+use burn::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::place::values;
+use crate::{Error, Result};
+
+/// AdamW's constants. The defaults are PyTorch's, but for the weight decay, which is Self-RAG's (PyTorch's own is 0.01).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamWConfig {
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of their squares.
+    pub beta2: f64,
+    /// Added to the root of the latter.
+    pub eps: f64,
+    /// Part of a parameter that is taken off, times the learning rate.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl AdamWConfig {
+    /// Refuses what cannot be meant.
+    pub fn check(&self) -> Result<()> {
+        let below_one = [("optimizer.beta1", self.beta1), ("optimizer.beta2", self.beta2)];
+        if let Some((name, value)) = below_one.into_iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
+            return Err(Error::config(name, format!("{value}, expected 0 up to, not including, 1")));
+        }
+        let not_negative = [("optimizer.eps", self.eps), ("optimizer.weight_decay", self.weight_decay)];
+        match not_negative.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+            Some((name, value)) => Err(Error::config(name, format!("{value}, expected a number that is not negative"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The optimizer's state.
+#[derive(Debug, Clone)]
+pub struct AdamW {
+    config: AdamWConfig,
+    /// Steps done.
+    pub(super) steps: u64,
+    /// Means of gradients, by slot.
+    pub(super) means: Vec<Tensor<2>>,
+    /// Means of their squares.
+    pub(super) squares: Vec<Tensor<2>>,
+}
+
+impl AdamW {
+    /// Before the first step.
+    pub fn new(config: AdamWConfig, parameters: &[Tensor<2>]) -> Self {
+        let zeros: Vec<Tensor<2>> = parameters.iter().map(Tensor::zeros_like).collect();
+        Self { config, steps: 0, means: zeros.clone(), squares: zeros }
+    }
+
+    /// One step: parameters · (1 − rate · decay) − rate · mean' / (√square' + eps), where ' divides by 1 − betaᵗ.
+    pub fn step(&mut self, parameters: &mut [Tensor<2>], gradients: Vec<Tensor<2>>, rate: f64) {
+        let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
+        self.steps += 1;
+        let exponent = self.steps as f64;
+        let (correction1, correction2) = (1.0 - beta1.powf(exponent), 1.0 - beta2.powf(exponent));
+        for (slot, gradient) in gradients.into_iter().enumerate() {
+            let mean = self.means[slot].clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
+            let square = self.squares[slot].clone().mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
+            let root = square.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(eps);
+            let decayed = parameters[slot].clone().mul_scalar(1.0 - rate * weight_decay);
+            parameters[slot] = decayed - mean.clone().div(root).mul_scalar(rate / correction1);
+            self.means[slot] = mean;
+            self.squares[slot] = square;
+        }
+    }
+}
+
+/// The Euclidean norm of all gradients together.
+pub fn norm(gradients: &[Tensor<2>]) -> Result<f64> {
+    if gradients.is_empty() {
+        return Ok(0.0);
+    }
+    let squares = gradients.iter().map(|gradient| gradient.clone().square().sum()).collect();
+    let squares = values(&Tensor::cat(squares, 0))?;
+    Ok(squares.into_iter().map(f64::from).sum::<f64>().sqrt())
+}
+
+/// By what gradients of norm `norm` are multiplied so that it is at most `most`: most / (norm + 1e-6), as `torch.nn.utils.clip_grad_norm_`.
+pub fn clip_factor(norm: f64, most: f64) -> f64 {
+    (most / (norm + 1e-6)).min(1.0)
+}
+
+/// Gradients times a factor.
+pub fn scaled(gradients: Vec<Tensor<2>>, factor: f64) -> Vec<Tensor<2>> {
+    if factor == 1.0 {
+        return gradients;
+    }
+    gradients.into_iter().map(|gradient| gradient.mul_scalar(factor)).collect()
+}

@@ -1,0 +1,123 @@
+//! Where tensors live and in which type: the one place that names a backend.
+
+use burn::{
+    DType, Device, Tensor, TensorData,
+    kind::{Basic, Float, Int},
+};
+use serde::{Deserialize, Serialize};
+
+use super::random::Key;
+use crate::{Error, Result};
+
+/// What computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// burn's pure Rust backend.
+    #[default]
+    Cpu,
+    /// A GPU through Vulkan (feature `training-vulkan`).
+    Vulkan,
+}
+
+/// In which type the products with frozen matrices are computed. Sums, norms, softmax, loss, trained parameters and the residual stream are f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, with the loss scaled so that small gradients stay representable: half the memory, and a GPU's matrix units.
+    F16,
+}
+
+impl Precision {
+    fn matrices(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
+/// A device with the type of its floating-point tensors.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub(super) device: Device,
+    /// Of everything that is not a frozen matrix or an operand of a product with one.
+    pub(super) dtype: DType,
+    /// Of these.
+    pub(super) matrices: DType,
+    on_host: bool,
+}
+
+impl Place {
+    /// f32 on the CPU: what tests and small runs use.
+    pub fn cpu() -> Self {
+        Self { device: Device::flex(), dtype: DType::F32, matrices: DType::F32, on_host: true }
+    }
+
+    /// f64 on the CPU: gradients against finite differences.
+    pub fn cpu_f64() -> Self {
+        Self { device: Device::flex(), dtype: DType::F64, matrices: DType::F64, on_host: true }
+    }
+
+    /// The device that a configuration asks for.
+    pub fn open(backend: Backend, precision: Precision) -> Result<Self> {
+        match backend {
+            Backend::Cpu => Ok(Self { matrices: precision.matrices(), ..Self::cpu() }),
+            #[cfg(feature = "training-vulkan")]
+            Backend::Vulkan => {
+                let device = Device::vulkan(burn::DeviceKind::DefaultDevice);
+                Ok(Self { device, dtype: DType::F32, matrices: precision.matrices(), on_host: false })
+            }
+            #[cfg(not(feature = "training-vulkan"))]
+            Backend::Vulkan => Err(Error::config(
+                "backend",
+                "this build trains on the CPU only; build with `--features training-vulkan` for \"vulkan\"",
+            )),
+        }
+    }
+
+    /// A tensor of these values.
+    pub(super) fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D, Float> {
+        Tensor::from_data(TensorData::new(values, shape), (&self.device, self.dtype))
+    }
+
+    /// A frozen matrix.
+    pub(super) fn matrix(&self, values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values, shape), (&self.device, self.matrices))
+    }
+
+    /// Zeros.
+    pub(super) fn zeros<const D: usize>(&self, shape: [usize; D]) -> Tensor<D, Float> {
+        Tensor::zeros(shape, (&self.device, self.dtype))
+    }
+
+    /// Factors of dropout, made on the host for a CPU's backend and on the GPU for a GPU's: the same ones.
+    pub(super) fn dropout(&self, key: Key, p: f64, shape: [usize; 2]) -> Tensor<2> {
+        if self.on_host {
+            self.tensor(key.dropout(p, shape[0] * shape[1]), shape)
+        } else {
+            key.dropout_there(p, shape, &self.device)
+        }
+    }
+
+    /// A tensor of indices.
+    pub(super) fn indices<const D: usize>(&self, values: Vec<i32>, shape: [usize; D]) -> Tensor<D, Int> {
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+}
+
+/// A tensor's values on the host, row-major. What a device has to say against it (lost, out of memory) becomes an error.
+pub(super) fn values<const D: usize, K: Basic>(tensor: &Tensor<D, K>) -> Result<Vec<f32>> {
+    tensor.try_to_vec_as::<f32>().map_err(|e| device_error(&e.to_string()))
+}
+
+/// What a device refused, with what to change when it was memory.
+pub(super) fn device_error(problem: &str) -> Error {
+    let lower = problem.to_lowercase();
+    let memory = ["memory", "alloc", "oom"].iter().any(|word| lower.contains(word));
+    let advice = "halve micro_batch and double accumulation, or lower max_length; segment = 1 keeps one block's activations at a time";
+    Error::config("backend", if memory { format!("{problem}; {advice}") } else { problem.to_owned() })
+}

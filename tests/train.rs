@@ -1,0 +1,449 @@
+//! Promise: training computes what PyTorch and peft compute, and a run that was killed goes on as if it had not been. Golden: golden/training.py.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use selfrag::{
+    platform::block_on,
+    tokenizer::{ReflectionTokens, Tokenizer, reflection::NAMES},
+    train::{
+        AdamW, AdamWConfig, Base, Batch, Begin, Checkpoints, Gradients, Key, Layout, LoraConfig, LossMean, NewRows,
+        Pieces, Place, Projection, Schedule, Settings, TrainConfig, Trainee, Trainer, checkpoint_of, clip_factor, norm,
+        run, scaled,
+    },
+    weights::{open, read_values},
+};
+use serde_json::{Value, json};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(name)
+}
+
+/// A folder of this test's own, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("selfrag-train-{name}-{}", std::process::id()));
+        std::fs::remove_dir_all(&path).ok();
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A safetensors file's tensors, of f32 or i32.
+fn read_safetensors(path: &Path) -> BTreeMap<String, Vec<f64>> {
+    let bytes = std::fs::read(path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: BTreeMap<String, Value> = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let values = |entry: &Value| {
+        let at = |i: usize| 8 + length + entry["data_offsets"][i].as_u64().unwrap() as usize;
+        let words = bytes[at(0)..at(1)].chunks_exact(4).map(|word| <[u8; 4]>::try_from(word).unwrap());
+        match entry["dtype"].as_str().unwrap() {
+            "F32" => words.map(|word| f64::from(f32::from_le_bytes(word))).collect(),
+            "I32" => words.map(|word| f64::from(i32::from_le_bytes(word))).collect::<Vec<_>>(),
+            other => panic!("{other}"),
+        }
+    };
+    header
+        .iter()
+        .filter(|(name, _)| *name != "__metadata__")
+        .map(|(name, entry)| (name.clone(), values(entry)))
+        .collect()
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs() / expected.abs().max(1.0);
+        assert!(error <= tolerance, "{what}, value {at}: {found} found, {expected} expected");
+    }
+}
+
+type Tensor = burn::Tensor<2>;
+
+fn vector(tensor: &Tensor) -> Vec<f32> {
+    tensor.try_to_vec_as::<f32>().unwrap()
+}
+
+const ALL: Pieces = Pieces { segment: usize::MAX, loss_chunk: usize::MAX };
+
+/// The golden's model with its first parameters.
+fn golden_trainee(name: &str, place: &Place, dropout: f64) -> (Trainee, Vec<Tensor>, BTreeMap<String, Vec<f64>>) {
+    let folder = golden("training").join(name);
+    let steps = read_safetensors(&folder.join("steps.safetensors"));
+    let weights = open(&folder, None).unwrap();
+    let rows = vec![301, 302, 303];
+    let base = Base::load(place, weights.as_ref(), &rows, NewRows::Mean, 1).unwrap();
+    let lora = LoraConfig { rank: 5, alpha: 10.0, dropout, targets: Projection::ALL.to_vec() };
+    let layout = Layout::new(&base.config, &lora, rows, base.tied);
+    let mut parameters = base.start(&layout, 1);
+    for (slot, parameter) in layout.slots.iter().zip(&mut parameters) {
+        let values: Vec<f32> = steps[&format!("start.{}", slot.name)].iter().map(|&v| v as f32).collect();
+        if slot.name.contains("token_adapter") {
+            assert_eq!(vector(parameter), values, "rows that the base has begin as they are");
+        }
+        let data = burn::TensorData::new(values, slot.shape);
+        *parameter = Tensor::from_data(data, (&parameter.device(), parameter.dtype()));
+    }
+    (Trainee { base, lora, layout }, parameters, steps)
+}
+
+const ROWS: usize = 3;
+const LENGTH: usize = 11;
+
+fn golden_batch(steps: &BTreeMap<String, Vec<f64>>, step: usize, micro: usize) -> Batch {
+    let start = (step * 2 + micro) * ROWS * LENGTH;
+    let range = start..start + ROWS * LENGTH;
+    let ids: Vec<u32> = steps["ids"][range.clone()].iter().map(|&id| id as u32).collect();
+    let trained: Vec<bool> = steps["labels"][range].iter().map(|&label| label >= 0.0).collect();
+    Batch { rows: ROWS, length: LENGTH, ids, trained }
+}
+
+fn counted(batch: &Batch) -> usize {
+    (0..batch.ids.len()).filter(|at| at % batch.length != 0 && batch.trained[*at]).count()
+}
+
+#[test]
+fn three_steps_are_those_of_pytorch_and_peft() {
+    for name in ["tied", "untied"] {
+        let (trainee, mut parameters, steps) = golden_trainee(name, &Place::cpu(), 0.0);
+        let mut optimizer = AdamW::new(AdamWConfig { weight_decay: 0.01, ..AdamWConfig::default() }, &parameters);
+        for step in 0..3 {
+            let mut sums = Gradients::new(&trainee.layout);
+            for micro in 0..2 {
+                let batch = golden_batch(&steps, step, micro);
+                let n = counted(&batch) as f64;
+                let pieces = Pieces { segment: 1, loss_chunk: 7 };
+                let loss = trainee.add_gradients(&parameters, &batch, 0.5 / n, None, pieces, &mut sums);
+                let loss = f64::from(loss.into_scalar::<f32>()) / n;
+                assert_close(
+                    &format!("{name} loss {step}.{micro}"),
+                    &[loss as f32],
+                    &[steps["loss"][step * 2 + micro]],
+                    1e-5,
+                );
+            }
+            let gradients = sums.into_tensors(&parameters);
+            let found = norm(&gradients).unwrap();
+            assert_close(&format!("{name} norm {step}"), &[found as f32], &[steps["norm"][step]], 1e-5);
+            if step == 0 {
+                for (slot, gradient) in trainee.layout.slots.iter().zip(&gradients) {
+                    let expected = &steps[&format!("gradient.{}", slot.name)];
+                    assert_close(&format!("{name} gradient of {}", slot.name), &vector(gradient), expected, 1e-5);
+                }
+            }
+            let rate = 1e-2 * Schedule::Linear.factor(step as u64, 1, 5);
+            assert_close("rate", &[rate as f32], &[steps["rate"][step]], 1e-7);
+            optimizer.step(&mut parameters, scaled(gradients, clip_factor(found, 0.5)), rate);
+        }
+        for (slot, parameter) in trainee.layout.slots.iter().zip(&parameters) {
+            assert_close(
+                &format!("{name} {}", slot.name),
+                &vector(parameter),
+                &steps[&format!("end.{}", slot.name)],
+                1e-5,
+            );
+        }
+    }
+}
+
+#[test]
+fn segments_give_the_whole_graphs_gradients() {
+    for (name, place, tolerance) in [("tied", Place::cpu_f64(), 1e-9), ("untied", Place::cpu(), 1e-5)] {
+        let (trainee, parameters, steps) = golden_trainee(name, &place, 0.3);
+        let batch = golden_batch(&steps, 0, 1);
+        let key = Some(Key::new(&[5, 3]));
+        let double = |tensor: &Tensor| -> Vec<f64> { tensor.try_to_vec_as::<f64>().unwrap() };
+        let mut whole = Gradients::new(&trainee.layout);
+        let loss = trainee.add_gradients_whole(&parameters, &batch, 0.25, key, &mut whole).into_scalar::<f64>();
+        let whole = whole.into_tensors(&parameters);
+        for pieces in [Pieces { segment: 1, loss_chunk: 4 }, Pieces { segment: 2, loss_chunk: 1 }, ALL] {
+            let mut sums = Gradients::new(&trainee.layout);
+            let found = trainee.add_gradients(&parameters, &batch, 0.25, key, pieces, &mut sums).into_scalar::<f64>();
+            assert!((found - loss).abs() < tolerance * loss, "{found} {loss}");
+            for ((slot, found), expected) in trainee.layout.slots.iter().zip(sums.into_tensors(&parameters)).zip(&whole)
+            {
+                for (found, expected) in double(&found).iter().zip(double(expected)) {
+                    let error = (found - expected).abs() / expected.abs().max(1.0);
+                    assert!(error < tolerance, "{name} {} {pieces:?}: {found} {expected}", slot.name);
+                }
+            }
+        }
+        let mut other = Gradients::new(&trainee.layout);
+        let loss_of_other = trainee.add_gradients(&parameters, &batch, 0.25, Some(Key::new(&[6])), ALL, &mut other);
+        assert!((loss_of_other.into_scalar::<f64>() - loss).abs() > 1e-3, "dropout does something");
+    }
+}
+
+/// Central differences of the whole loss in f64, for some values of every trained matrix.
+#[test]
+fn gradients_of_the_model_are_derivatives() {
+    const H: f64 = 1e-5;
+    let place = Place::cpu_f64();
+    let (trainee, parameters, steps) = golden_trainee("tied", &place, 0.2);
+    let batch = golden_batch(&steps, 1, 0);
+    let key = Some(Key::new(&[8]));
+    let mut sums = Gradients::new(&trainee.layout);
+    trainee.add_gradients(&parameters, &batch, 1.0, key, Pieces { segment: 1, loss_chunk: 5 }, &mut sums);
+    let gradients = sums.into_tensors(&parameters);
+    for (slot, gradient) in gradients.iter().enumerate() {
+        let gradient = gradient.try_to_vec_as::<f64>().unwrap();
+        for at in [0, gradient.len() / 2, gradient.len() - 1] {
+            let moved = |by: f64| {
+                let mut parameters = parameters.clone();
+                let mut values = parameters[slot].try_to_vec_as::<f64>().unwrap();
+                values[at] += by;
+                let data = burn::TensorData::new(values, parameters[slot].dims());
+                parameters[slot] = Tensor::from_data(data, (&parameters[slot].device(), parameters[slot].dtype()));
+                trainee.whole_loss(&parameters, &batch, key).into_scalar::<f64>()
+            };
+            let expected = (moved(H) - moved(-H)) / (2.0 * H);
+            let name = &trainee.layout.slots[slot].name;
+            let error = (gradient[at] - expected).abs() / expected.abs().max(1.0);
+            assert!(error < 1e-6, "{name} value {at}: {} found, {expected} expected", gradient[at]);
+        }
+    }
+}
+
+/// Rows beside each other, the shorter ones padded, give the sum of what each gives alone.
+#[test]
+fn padding_changes_nothing() {
+    let (trainee, parameters, steps) = golden_trainee("tied", &Place::cpu_f64(), 0.0);
+    let whole = golden_batch(&steps, 0, 0);
+    let rows: Vec<(&[u32], &[bool])> =
+        [0..11, 11..18, 22..30].map(|range| (&whole.ids[range.clone()], &whole.trained[range])).into();
+    let gradients = |batch: &Batch| {
+        let mut sums = Gradients::new(&trainee.layout);
+        let loss = trainee.add_gradients(&parameters, batch, 1.0, None, ALL, &mut sums).into_scalar::<f64>();
+        (loss, sums.into_tensors(&parameters))
+    };
+    let (loss, together) = gradients(&Batch::new(&rows, 303, 16));
+    let alone: Vec<_> = rows.iter().map(|row| gradients(&Batch::new(&[*row], 0, 0))).collect();
+    assert!((loss - alone.iter().map(|(loss, _)| loss).sum::<f64>()).abs() < 1e-9);
+    for (slot, together) in together.iter().enumerate() {
+        let sum = alone.iter().map(|(_, gradients)| gradients[slot].clone()).reduce(|a, b| a + b).unwrap();
+        let most = (together.clone() - sum).abs().max().into_scalar::<f64>();
+        assert!(most < 1e-9, "{}: {most}", trainee.layout.slots[slot].name);
+    }
+}
+
+/// A random Llama with SentencePiece's tiny vocabulary, and rows to train on.
+fn tiny_run(scratch: &Scratch, over: Value) -> TrainConfig {
+    let base = scratch.0.join("base");
+    let data = scratch.0.join("rows.jsonl");
+    if !base.exists() {
+        std::fs::create_dir(&base).unwrap();
+        std::fs::copy(golden("tokenizer/tiny.model"), base.join("tokenizer.model")).unwrap();
+        let model = std::fs::read(base.join("tokenizer.model")).unwrap();
+        let vocabulary = Tokenizer::from_sentencepiece("tiny.model", &model).unwrap().vocab_size();
+        let config = json!({
+            "model_type": "llama", "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": vocabulary, "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": true,
+        });
+        std::fs::write(base.join("config.json"), config.to_string()).unwrap();
+        write_random_llama(&base.join("model.safetensors"), vocabulary);
+        let row = |i: usize| {
+            let (question, answer) = (["who", "when", "where"][i % 3], ["me", "now", "here and there"][i % 3]);
+            let output = match i % 2 {
+                0 => format!(
+                    "[Retrieval]<paragraph>t\n{answer} {i}</paragraph>[Relevant]{answer}[Fully supported][Utility:5]"
+                ),
+                _ => format!("[No Retrieval]{answer}[Utility:{}]", 1 + i % 5),
+            };
+            json!({"instruction": format!("{question} is {i}?"), "output": output}).to_string() + "\n"
+        };
+        std::fs::write(&data, (0..10).map(row).collect::<String>()).unwrap();
+    }
+    let mut settings = json!({
+        "model": base, "data": data, "output": scratch.0.join("out"), "max_length": 160, "micro_batch": 2, "accumulation": 2,
+        "max_steps": 6, "pad_multiple": 8, "learning_rate": 0.01, "save_every": 2, "lora": {"rank": 3, "alpha": 6.0, "dropout": 0.1},
+    });
+    for (name, value) in over.as_object().unwrap() {
+        settings[name] = value.clone();
+    }
+    let Value::Object(settings) = settings else { unreachable!() };
+    TrainConfig::read(None, &Settings::new(), &settings).unwrap()
+}
+
+fn write_random_llama(path: &Path, vocabulary: usize) {
+    let mut shapes =
+        vec![("model.embed_tokens.weight".to_owned(), vec![vocabulary, 24]), ("model.norm.weight".into(), vec![24])];
+    for block in 0..2 {
+        let norms = ["input_layernorm", "post_attention_layernorm"].map(|name| (name, vec![24]));
+        let matrices = [
+            ("self_attn.q_proj", vec![24, 24]),
+            ("self_attn.k_proj", vec![12, 24]),
+            ("self_attn.v_proj", vec![12, 24]),
+            ("self_attn.o_proj", vec![24, 24]),
+            ("mlp.gate_proj", vec![40, 24]),
+            ("mlp.up_proj", vec![40, 24]),
+            ("mlp.down_proj", vec![24, 40]),
+        ];
+        let all = norms.into_iter().chain(matrices);
+        shapes.extend(all.map(|(name, shape)| (format!("model.layers.{block}.{name}.weight"), shape)));
+    }
+    let (mut header, mut bytes) = (serde_json::Map::new(), Vec::new());
+    for (seed, (name, shape)) in shapes.into_iter().enumerate() {
+        let (start, n) = (bytes.len(), shape.iter().product::<usize>() as u64);
+        let value = |i| if shape.len() == 1 { 1.0f32 } else { 0.2 * Key::new(&[seed as u64]).normal(i) as f32 };
+        (0..n).for_each(|i| bytes.extend(value(i).to_le_bytes()));
+        header.insert(name, json!({"dtype": "F32", "shape": shape, "data_offsets": [start, bytes.len()]}));
+    }
+    let header = Value::Object(header).to_string();
+    std::fs::write(path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes].concat()).unwrap();
+}
+
+/// Promise: kill it after any step; what goes on is the run that was never killed, bit by bit.
+#[test]
+fn a_killed_run_goes_on_bit_by_bit() {
+    let scratch = Scratch::new("resume");
+    let config = tiny_run(&scratch, json!({"keep": 0, "save_every": 1, "output": scratch.0.join("whole")}));
+    let mut whole = Trainer::new(config, None).unwrap();
+    let mut steps = Vec::new();
+    run(&mut whole, &mut |step, _| steps.push(step.clone())).unwrap();
+    assert_eq!(steps.len(), 6);
+    let expected = whole.parameters().unwrap();
+    for killed_at in [1, 3, 5] {
+        let out = scratch.0.join(format!("killed-{killed_at}"));
+        let config = tiny_run(&scratch, json!({"keep": 0, "save_every": 1, "output": out}));
+        let mut first = Trainer::new(config.clone(), None).unwrap();
+        for step in &steps[..killed_at] {
+            assert_eq!(first.step().unwrap(), *step);
+        }
+        let saved = first.save().unwrap();
+        // What a kill while writing the next leaves behind.
+        std::fs::create_dir(out.join(format!(".step-{:07}.part", killed_at + 1))).unwrap();
+        drop(first);
+        assert!(checkpoint_of(&config, &Begin::New).unwrap_err().to_string().contains("--resume"));
+        let checkpoint = checkpoint_of(&config, &Begin::Newest).unwrap().unwrap();
+        assert_eq!(checkpoint, saved);
+        let mut second = Trainer::new(config, Some(&checkpoint)).unwrap();
+        let mut after = Vec::new();
+        let last = run(&mut second, &mut |step, _| after.push(step.clone())).unwrap();
+        assert_eq!(after, steps[killed_at..]);
+        let bits = |values: Vec<Vec<f32>>| values.into_iter().flatten().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(second.parameters().unwrap()), bits(expected.clone()));
+        let file = |folder: &Path, name: &str| std::fs::read(folder.join(name)).unwrap();
+        for name in ["adapter_model.safetensors", "optimizer.safetensors", "state.json", "adapter_config.json"] {
+            assert!(file(&last, name) == file(&scratch.0.join("whole/step-0000006"), name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn checkpoints_are_adapters_that_merge() {
+    let scratch = Scratch::new("merge");
+    let config = tiny_run(&scratch, json!({"max_steps": 5, "keep": 2}));
+    let mut trainer = Trainer::new(config.clone(), None).unwrap();
+    assert_eq!((trainer.census().used, trainer.census().broken), (10, 0));
+    let last = run(&mut trainer, &mut |_, _| ()).unwrap();
+    let kept: Vec<u64> = Checkpoints::open(&config.output).unwrap().list().unwrap().into_keys().collect();
+    assert_eq!(kept, [4, 5]);
+    let log = std::fs::read_to_string(config.output.join("log.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 5);
+
+    let (base, merged) = (open(&config.model, None).unwrap(), open(&config.model, Some(&last)).unwrap());
+    let tokenizer = Tokenizer::from_metadata("merged", merged.metadata()).unwrap();
+    let first = Tokenizer::from_metadata("base", base.metadata()).unwrap().vocab_size();
+    assert_eq!(tokenizer.vocab_size(), first + 16);
+    assert_eq!(ReflectionTokens::find(&tokenizer).unwrap().no_retrieval as usize, first);
+    assert_eq!(tokenizer.id(NAMES[14]), Some(first as u32 + 14));
+    assert_eq!(tokenizer.id("<pad>"), Some(first as u32 + 15));
+
+    let adapter = read_safetensors(&last.join("adapter_model.safetensors"));
+    let values = |weights: &dyn selfrag::weights::Weights, name: &str| {
+        let tensor = weights.tensor(name).unwrap().clone();
+        block_on(read_values(weights, &tensor, 0, tensor.matrix().0)).unwrap()
+    };
+    let rows = &adapter["base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"];
+    let embedding = values(merged.as_ref(), "token_embd.weight");
+    assert_close("new rows", &embedding[first * 24..], rows, 1e-7);
+    let (before, after) =
+        (values(base.as_ref(), "blk.1.ffn_down.weight"), values(merged.as_ref(), "blk.1.ffn_down.weight"));
+    let [a, b] =
+        ["A", "B"].map(|half| &adapter[&format!("base_model.model.model.layers.1.mlp.down_proj.lora_{half}.weight")]);
+    let product = |row: usize, col: usize| (0..3).map(|r| b[row * 3 + r] * a[r * 40 + col]).sum::<f64>();
+    let expected: Vec<f64> = (0..24 * 40).map(|at| f64::from(before[at]) + 2.0 * product(at / 40, at % 40)).collect();
+    assert_close("merged", &after, &expected, 1e-6);
+    assert!(b.iter().any(|&value| value != 0.0));
+}
+
+#[test]
+fn rows_are_learned() {
+    let scratch = Scratch::new("learned");
+    let over = json!({"max_steps": 60, "learning_rate": 0.03, "lora": {"rank": 8, "alpha": 16.0, "dropout": 0.0}});
+    let mut trainer = Trainer::new(tiny_run(&scratch, over), None).unwrap();
+    let losses: Vec<f64> = (0..60).map(|_| trainer.step().unwrap().loss).collect();
+    let last = losses[56..].iter().sum::<f64>() / 4.0;
+    assert!(losses[0] > 6.0 && last < losses[0] / 3.0, "{losses:?}");
+}
+
+/// 16-bit products with a scaled loss learn the same to 11 bits or so, and the scale comes down where gradients do not fit.
+#[test]
+fn f16_follows_f32() {
+    let scratch = Scratch::new("f16");
+    let losses = |precision: &str| {
+        let over = json!({"precision": precision, "output": scratch.0.join(precision), "max_steps": 4});
+        let mut trainer = Trainer::new(tiny_run(&scratch, over), None).unwrap();
+        (0..4).map(|_| trainer.step().unwrap()).collect::<Vec<_>>()
+    };
+    for (exact, half) in losses("f32").iter().zip(losses("f16")) {
+        assert!((exact.loss - half.loss).abs() < 0.01 * exact.loss, "{exact:?} {half:?}");
+        assert!((exact.grad_norm - half.grad_norm).abs() < 0.05 * exact.grad_norm, "{exact:?} {half:?}");
+    }
+}
+
+#[test]
+fn bad_settings_and_data_are_named() {
+    let scratch = Scratch::new("bad");
+    let config = tiny_run(&scratch, json!({}));
+    let fails = |config: &TrainConfig, checkpoint: Option<&Path>, part: &str| {
+        let error = Trainer::new(config.clone(), checkpoint).err().expect(part).to_string();
+        assert!(error.contains(part), "{error}\n{part}");
+    };
+    fails(&TrainConfig { end_token: Some("<end>".into()), ..config.clone() }, None, "setting end_token: \"<end>\"");
+    fails(&TrainConfig { max_length: 300, ..config.clone() }, None, "made for 256 tokens");
+    fails(&TrainConfig { model: "/nowhere".into(), ..config.clone() }, None, "/nowhere");
+    fails(&TrainConfig { max_length: 2, ..config.clone() }, None, "none of 10 can be trained on");
+    #[cfg(not(feature = "training-vulkan"))]
+    fails(&TrainConfig { backend: selfrag::train::Backend::Vulkan, ..config.clone() }, None, "training-vulkan");
+    let rows = scratch.0.join("bad.jsonl");
+    std::fs::write(&rows, "{\"instruction\": \"i\"}\n{\"instruction\": \"i\", \"output\": \"o\"}\n").unwrap();
+    let trainer = Trainer::new(TrainConfig { data: rows.clone(), ..config.clone() }, None).unwrap();
+    assert_eq!((trainer.census().used, trainer.census().broken), (1, 1));
+    assert!(trainer.census().first_broken[0].contains("line 1: missing field `output`"));
+    std::fs::write(&rows, "{\"instruction\": \"i\"}\n").unwrap();
+    fails(&TrainConfig { data: rows.clone(), ..config.clone() }, None, "none of 1 can be trained on");
+
+    let mut trainer = Trainer::new(config.clone(), None).unwrap();
+    trainer.step().unwrap();
+    let saved = trainer.save().unwrap();
+    fails(
+        &TrainConfig { learning_rate: 0.5, ..config.clone() },
+        Some(&saved),
+        "settings.learning_rate: 0.01 when the run began, 0.5 now",
+    );
+    fails(&TrainConfig { loss_mean: LossMean::Tokens, ..config.clone() }, Some(&saved), "settings.loss_mean");
+    std::fs::write(&rows, "{\"instruction\": \"i\", \"output\": \"o\"}\n").unwrap();
+    fails(&TrainConfig { data: rows, ..config.clone() }, Some(&saved), "another data");
+    let adapter = saved.join("adapter_model.safetensors");
+    let bytes = std::fs::read(&adapter).unwrap();
+    std::fs::write(&adapter, &bytes[..bytes.len() / 2]).unwrap();
+    fails(&config, Some(&saved), "adapter_model.safetensors");
+    std::fs::remove_file(saved.join("state.json")).unwrap();
+    fails(&config, Some(&saved), "state.json");
+    let infinite = TrainConfig { learning_rate: 1e30, warmup_ratio: 0.0, ..config };
+    let mut trainer = Trainer::new(infinite, None).unwrap();
+    let error = (0..6).find_map(|_| trainer.step().err()).expect("such a rate cannot work").to_string();
+    assert!(error.contains("setting learning_rate: step"), "{error}");
+}
