@@ -124,7 +124,7 @@ async fn zigzag(llama: &mut Llama, prompt: &[u32]) -> Result<Vec<(u32, f32)>> {
 /// Tuning tries every choice that matters to the model and leaves it as good as it was: the same text, all of the cache free.
 #[test]
 fn tuning_changes_no_answer() {
-    let golden = Golden::read("tiny_llama/tied");
+    let golden = Golden::read("stories260k");
     let weights = weights::open(&golden.folder, None).expect("the folder opens");
     let mut llama = load(&*weights, LlamaOptions::default());
     let (free, usual) = (llama.free_tokens(), llama.plan());
