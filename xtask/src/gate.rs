@@ -47,14 +47,17 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         Ok(Tally::default())
     });
     gate.cargo("format", &["fmt", "--all", "--check"]);
-    gate.cargo(
-        "lints, native",
-        &["clippy", "--workspace", "--exclude", "app", "--all-targets", "--", "-D", "warnings"],
-    );
+    const NATIVE: [&str; 3] = ["--workspace", "--exclude", "app"];
     if quick {
-        gate.cargo_tests("unit tests", &["test", "--workspace", "--exclude", "app", "--lib", "--bins"]);
+        let lints = [&["clippy"], &NATIVE[..], &["--all-targets", "--", "-D", "warnings"]].concat();
+        gate.cargo("lints, native", &lints);
+        gate.cargo_tests("unit tests", &[&["test"], &NATIVE[..], &["--lib", "--bins"]].concat());
         return gate.finish();
     }
+    // With training, so that all is compiled once; the command and the page below are built without. burn on the CPU alone: its Vulkan
+    // back end would be another hundred crates.
+    let native = |verb| [&[verb], &NATIVE[..], &["--features", "selfrag/training"]].concat();
+    gate.cargo("lints, native", &[native("clippy"), vec!["--all-targets", "--", "-D", "warnings"]].concat());
     gate.cargo(
         "lints, browser: engine",
         &["clippy", "--target", WASM, "-p", "selfrag", "--no-default-features", "--tests", "--", "-D", "warnings"],
@@ -63,13 +66,7 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         "lints, browser: app",
         &["clippy", "--target", WASM, "-p", "app", "--all-targets", "--", "-D", "warnings"],
     );
-    gate.cargo_tests("tests, native", &["test", "--workspace", "--exclude", "app", "--no-fail-fast"]);
-    // burn on the CPU alone: its Vulkan back end would be another hundred crates.
-    const TRAINING: [&str; 4] = ["-p", "selfrag", "--features", "training"];
-    let training = |verb: &'static str, rest: &[&'static str]| [&[verb], &TRAINING[..], rest].concat();
-    gate.cargo("lints, training", &training("clippy", &["--lib", "--bins", "--test", "train", "--", "-D", "warnings"]));
-    gate.cargo_tests("tests, training: parts", &training("test", &["--lib", "train::"]));
-    gate.cargo_tests("tests, training", &training("test", &["--test", "train"]));
+    gate.cargo_tests("tests, native", &[native("test"), vec!["--no-fail-fast"]].concat());
     gate.step("tests, browser", browser_tests);
     gate.cargo(
         "documentation",
