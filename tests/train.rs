@@ -323,14 +323,21 @@ fn a_killed_run_goes_on_bit_by_bit() {
         let saved = first.save().unwrap();
         // What a kill while writing the next leaves behind.
         std::fs::create_dir(out.join(format!(".step-{:07}.part", killed_at + 1))).unwrap();
+        // And while removing one.
+        std::fs::create_dir(out.join(".old")).unwrap();
         drop(first);
         assert!(checkpoint_of(&config, &Begin::New).unwrap_err().to_string().contains("--resume"));
         let checkpoint = checkpoint_of(&config, &Begin::Newest).unwrap().unwrap();
         assert_eq!(checkpoint, saved);
-        let mut second = Trainer::new(config, Some(&checkpoint)).unwrap();
+        let mut second = Trainer::new(config.clone(), Some(&checkpoint)).unwrap();
         let mut after = Vec::new();
         let last = run(&mut second, &mut |step, _| after.push(step.clone())).unwrap();
         assert_eq!(after, steps[killed_at..]);
+        // Nothing is left to do for it once more, and nothing is touched.
+        std::fs::write(last.join("mark"), "").unwrap();
+        let mut third = Trainer::new(config, Some(&last)).unwrap();
+        assert_eq!(run(&mut third, &mut |step, _| panic!("{step:?}")).unwrap(), last);
+        std::fs::remove_file(last.join("mark")).expect("the checkpoint is the one that was there");
         let bits = |values: Vec<Vec<f32>>| values.into_iter().flatten().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(second.parameters().unwrap()), bits(expected.clone()));
         let file = |folder: &Path, name: &str| std::fs::read(folder.join(name)).unwrap();

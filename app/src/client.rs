@@ -3,7 +3,7 @@
 use leptos::{prelude::*, task::spawn_local};
 use selfrag::{
     platform::opfs,
-    self_rag::Settings,
+    self_rag::{Form, Settings},
     weights::fetch::{FetchEvent, Progress},
 };
 use web_sys::File;
@@ -170,6 +170,9 @@ impl Client {
         if question.is_empty() || self.run.phase.get_untracked() == Phase::Running {
             return;
         }
+        // A short answer has one decision, which is the mode's or the model's.
+        let is_long = self.settings.with_untracked(|settings| settings.form == Form::Long);
+        let forced = if is_long { forced } else { Vec::new() };
         let model = self.model.get_untracked();
         if matches!(model, Model::Ready(_)) {
             self.ask_now(question, forced);

@@ -125,8 +125,7 @@ async fn tune(llama: &mut Llama) -> Result<()> {
     };
     let (mut tunings, key) = (Tunings::parse(&kept), llama.tuning_key());
     if let Some(plan) = tunings.get(&key) {
-        llama.set_plan(plan);
-        return Ok(());
+        return llama.use_plan(plan).await;
     }
     tunings.insert(key, llama.tune().await?.plan);
     if let Some(folder) = &folder {

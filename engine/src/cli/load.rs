@@ -202,7 +202,7 @@ fn tuned(llama: &mut Llama) -> Result<()> {
     let (path, key) = (home().join(TUNINGS), llama.tuning_key());
     let mut tunings = Tunings::parse(&std::fs::read(&path).unwrap_or_default());
     match tunings.get(&key) {
-        Some(plan) => llama.set_plan(plan),
+        Some(plan) => block_on(llama.use_plan(plan))?,
         None => {
             tunings.insert(key, block_on(llama.tune())?.plan);
             // Where it can not be kept it is measured again.

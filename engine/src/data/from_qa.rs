@@ -307,7 +307,12 @@ impl<'a> Builder<'a> {
         let mut votes: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         let mut texts: BTreeMap<(usize, usize), BTreeMap<&str, usize>> = BTreeMap::new();
         for answer in &question.answers {
-            let starts = answer.start.map_or_else(|| occurrences(&passage.text, &answer.text), |start| vec![start]);
+            // Passages of equal words are one, in which an answer may stand elsewhere than its own file says.
+            let stands = |start: &usize| passage.text.get(*start..).is_some_and(|rest| rest.starts_with(&answer.text));
+            let starts = match answer.start.filter(stands) {
+                Some(start) => vec![start],
+                None => mentions(&passage.text, &answer.text),
+            };
             let places: HashSet<(usize, usize)> = starts
                 .into_iter()
                 .filter_map(|start| {
@@ -322,7 +327,10 @@ impl<'a> Builder<'a> {
                 *texts.entry(place).or_default().entry(&answer.text).or_default() += 1;
             }
         }
-        let most = votes.values().copied().max()?;
+        let Some(most) = votes.values().copied().max() else {
+            notes.left_out("questions: answer not found word for word");
+            return None;
+        };
         let best: Vec<(usize, usize)> = votes.iter().filter(|(_, count)| **count == most).map(|(at, _)| *at).collect();
         let range = |&(first, last): &(usize, usize)| sentences[first].start..sentences[last].end;
         let overlap = |at: &(usize, usize)| self.lexical.overlap(&question.text, &passage.text[range(at)]);
@@ -633,6 +641,13 @@ const fn nothing_for(kind: Kind) -> &'static str {
 }
 
 /// Where a text stands as whole words; where it nowhere does, all places.
+fn mentions(text: &str, part: &str) -> Vec<usize> {
+    let exact = occurrences(text, part);
+    // ASCII alone: other letters may have other lengths in the other case.
+    if exact.is_empty() { occurrences(&text.to_ascii_lowercase(), &part.to_ascii_lowercase()) } else { exact }
+}
+
+/// Where a text stands, letter for letter, between words if possible.
 fn occurrences(text: &str, part: &str) -> Vec<usize> {
     let all: Vec<usize> = text.match_indices(part).map(|(at, _)| at).collect();
     let alone = |at: &usize| {
@@ -727,6 +742,14 @@ mod tests {
         assert_eq!(shape("John Smith"), shape("Ada Lovelace"));
         assert_ne!(shape("the Rhine"), shape("Rhine"));
         assert_eq!((shape("because of rain").as_str(), shape("a")), ("", String::new()));
+    }
+
+    #[test]
+    fn answers_stand_in_the_text_whatever_their_case() {
+        let text = "The US and us: Sinclair Lewis, SINCLAIR Lewis.";
+        assert_eq!(mentions(text, "Sinclair Lewis"), [15], "as it is written, where it is so");
+        assert_eq!(mentions(text, "sinclair lewis"), [15, 31]);
+        assert!(mentions(text, "Dreiser").is_empty());
     }
 
     #[test]

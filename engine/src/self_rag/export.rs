@@ -203,12 +203,13 @@ fn line(
 /// direction of reading is left out.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
-    let mut chars = text.trim().chars().peekable();
+    // Left out before anything is looked at: what stands around them comes together.
+    let turns = |c: &char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let mut chars = text.trim().chars().filter(|c| !turns(c)).peekable();
     while let Some(c) = chars.next() {
         // Only at the beginning: `1.` and `1)` begin a list.
         let is_number = || !out.is_empty() && out.bytes().all(|byte| byte.is_ascii_digit());
         let is_markup = match c {
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => continue,
             c if c.is_whitespace() || c.is_control() => {
                 if !out.ends_with(' ') {
                     out.push(' ');
@@ -259,6 +260,7 @@ mod tests {
             ),
             ("back\\slash \\<b>", "back\\\\slash \\\\\\<b\\>"),
             ("\u{202e}gnp.exe\u{0}\u{7f}", "gnp.exe"),
+            ("https:\u{200e}//evil.example w\u{2066}ww.evil.example", "https\\://evil.example www\\.evil.example"),
         ];
         for (text, expected) in cases {
             assert_eq!(escape(text), expected, "{text:?}");

@@ -10,6 +10,7 @@ use super::{
     optimizer::{AdamW, norm},
     place::Place,
     random::Key,
+    run::guarded,
 };
 use crate::{
     Result,
@@ -38,6 +39,10 @@ pub struct Speed {
 
 /// Trains `steps` steps with a configuration's backend, precision, LoRA, micro_batch, max_length, segment and loss_chunk.
 pub fn bench(config: &TrainConfig, geometry: Geometry, steps: usize) -> Result<Speed> {
+    guarded(|| bench_unguarded(config, geometry, steps))
+}
+
+fn bench_unguarded(config: &TrainConfig, geometry: Geometry, steps: usize) -> Result<Speed> {
     let place = Place::open(config.backend, config.precision)?;
     let weights = RandomLlama::new(geometry, DType::F16);
     let rows: Vec<u32> = (geometry.vocabulary as u32 - 16..geometry.vocabulary as u32).collect();

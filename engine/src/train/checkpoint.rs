@@ -216,15 +216,27 @@ impl Checkpoints {
         write_json(&part.join(STATE), &serde_json::to_value(state).expect("plain data"))?;
         sync_folder(&part)?;
         // A folder cannot be renamed onto a full one: the same step's, written before a resume, makes place.
-        std::fs::remove_dir_all(&path).or_else(absent_is_fine).map_err(io(&path))?;
+        self.remove(&path)?;
         std::fs::rename(&part, &path).map_err(io(&path))?;
         sync_folder(&self.folder)?;
         let all = self.list()?;
         let superfluous = if keep == 0 { 0 } else { all.len().saturating_sub(keep) };
         for old in all.values().take(superfluous).filter(|old| **old != path) {
-            std::fs::remove_dir_all(old).map_err(io(old))?;
+            self.remove(old)?;
         }
         Ok(path)
+    }
+
+    /// Removes a checkpoint, if it is there. It loses its name first: what has one is complete whenever the process ends.
+    fn remove(&self, path: &Path) -> Result<()> {
+        let io = |e: std::io::Error| Error::io(path.display().to_string(), e);
+        let old = self.folder.join(".old");
+        std::fs::remove_dir_all(&old).or_else(absent_is_fine).map_err(io)?;
+        if path.exists() {
+            std::fs::rename(path, &old).map_err(io)?;
+            std::fs::remove_dir_all(&old).map_err(io)?;
+        }
+        Ok(())
     }
 }
 
@@ -241,7 +253,8 @@ pub(super) fn read(path: &Path, layout: &Layout, place: &Place) -> Result<Held> 
     Ok((state, parameters, moments))
 }
 
-fn read_state(path: &Path) -> Result<State> {
+/// The state alone.
+pub(super) fn read_state(path: &Path) -> Result<State> {
     let file = path.join(STATE);
     let name = file.display().to_string();
     let text = std::fs::read_to_string(&file).map_err(|e| Error::io(&name, e))?;

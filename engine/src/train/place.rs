@@ -117,7 +117,8 @@ pub(super) fn values<const D: usize, K: Basic>(tensor: &Tensor<D, K>) -> Result<
 /// What a device refused, with what to change when it was memory.
 pub(super) fn device_error(problem: &str) -> Error {
     let lower = problem.to_lowercase();
-    let memory = ["memory", "alloc", "oom"].iter().any(|word| lower.contains(word));
-    let advice = "halve micro_batch and double accumulation, or lower max_length; segment = 1 keeps one block's activations at a time";
+    let memory = ["memory", "alloc"].iter().any(|word| lower.contains(word));
+    let advice = "segment = 1 keeps one block's activations at a time, and a run may go on with it; or halve micro_batch and double accumulation, or \
+                  lower max_length, in a new run";
     Error::config("backend", if memory { format!("{problem}; {advice}") } else { problem.to_owned() })
 }

@@ -76,6 +76,10 @@ pub struct Trainer {
 impl Trainer {
     /// Reads model and data; with `checkpoint`, goes on where that stands.
     pub fn new(config: TrainConfig, checkpoint: Option<&Path>) -> Result<Self> {
+        guarded(|| Self::new_unguarded(config, checkpoint))
+    }
+
+    fn new_unguarded(config: TrainConfig, checkpoint: Option<&Path>) -> Result<Self> {
         config.check()?;
         let place = Place::open(config.backend, config.precision)?;
         let weights = weights::open(&config.model, None)?;
@@ -129,8 +133,9 @@ impl Trainer {
             total_steps,
         };
         if let Some(path) = checkpoint {
+            // Before its tensors, whose shapes may be what other settings change.
+            checkpoint::read_state(path)?.check_same(&path.display().to_string(), &trainer.state)?;
             let (state, parameters, [means, squares]) = checkpoint::read(path, &trainer.trainee.layout, &place)?;
-            state.check_same(&path.display().to_string(), &trainer.state)?;
             (trainer.optimizer.steps, trainer.optimizer.means, trainer.optimizer.squares) =
                 (state.step, means, squares);
             (trainer.state, trainer.parameters) = (state, parameters);
@@ -165,14 +170,7 @@ impl Trainer {
 
     /// One optimizer step. What a back end panics about (memory, most often) becomes an error; the trainer is then good for nothing more.
     pub fn step(&mut self) -> Result<Step> {
-        match catch_unwind(AssertUnwindSafe(|| self.step_unguarded())) {
-            Ok(step) => step,
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("the back end failed");
-                Err(device_error(text))
-            }
-        }
+        guarded(|| self.step_unguarded())
     }
 
     fn step_unguarded(&mut self) -> Result<Step> {
@@ -273,6 +271,15 @@ impl Trainer {
     }
 }
 
+/// What a back end panics about (no device, no memory) as an error.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("the back end failed");
+        Err(device_error(text))
+    })
+}
+
 /// What ends an answer.
 fn end_token(file: &str, config: &TrainConfig, tokenizer: &Tokenizer) -> Result<u32> {
     match &config.end_token {
@@ -350,7 +357,11 @@ pub fn run(trainer: &mut Trainer, on_step: &mut dyn FnMut(&Step, Pace)) -> Resul
             saved = Some(trainer.save()?);
         }
     }
-    saved.map_or_else(|| trainer.save(), Ok)
+    // A run that had ended has its last checkpoint already.
+    match saved.or(Checkpoints::open(&trainer.config.output)?.list()?.remove(&trainer.state.step)) {
+        Some(path) => Ok(path),
+        None => trainer.save(),
+    }
 }
 
 /// log.jsonl: a line a step.
@@ -371,7 +382,8 @@ impl Log {
             line.and_then(|line| line["step"].as_u64()).is_some_and(|number| number <= step)
         };
         let kept: String = text.lines().filter(done).flat_map(|line| [line, "\n"]).collect();
-        std::fs::write(&path, kept).map_err(io)?;
+        let part = folder.join(".log.jsonl.part");
+        std::fs::write(&part, kept).and_then(|()| std::fs::rename(&part, &path)).map_err(io)?;
         let file = std::fs::OpenOptions::new().append(true).open(&path).map_err(io)?;
         Ok(Self { file, name })
     }

@@ -120,6 +120,18 @@ impl Llama {
         }
     }
 
+    /// Computes steps by a plan that was kept. Kernels that were not looked at when the model was loaded are looked at first; if they compute
+    /// wrongly, that is the error, and the plan stays the usual one.
+    pub async fn use_plan(&mut self, plan: StepPlan) -> Result<()> {
+        let usual = StepPlan::usual(self.gpu.facts());
+        self.set_plan(usual);
+        if plan != usual {
+            self_test::unusual(&self.gpu, &self.formats()).await?;
+            self.set_plan(plan);
+        }
+        Ok(())
+    }
+
     /// What a choice depends on: the device and what is in use of it, the weights' formats, the model's sizes.
     pub fn tuning_key(&self) -> String {
         let (facts, config) = (self.gpu.facts(), &self.config);
@@ -138,7 +150,7 @@ impl Llama {
         )
     }
 
-    /// Measures the alternatives, one choice after the other, and keeps the quickest. Takes a few dozen steps, at most about two seconds.
+    /// Measures the alternatives, one choice after the other, and keeps the quickest. Takes a few dozen steps, on a fast GPU less than a second.
     /// A model whose context or cache has no room for them stays as it is.
     pub async fn tune(&mut self) -> Result<Tuned> {
         let mut best = (self.plan, f64::INFINITY);
@@ -150,13 +162,9 @@ impl Llama {
         let seq = self.start()?;
         let result = self.try_plans(seq, &mut best, &mut tried).await;
         self.free(seq);
-        self.set_plan(best.0);
-        result?;
-        if best.0 != StepPlan::usual(self.gpu.facts()) {
-            // A GPU that computes wrongly is refused; these kernels were not looked at when the model was loaded.
-            self_test::unusual(&self.gpu, &self.formats()).await?;
-        }
-        Ok(Tuned { plan: best.0, tried })
+        let chosen = if result.is_ok() { best.0 } else { StepPlan::usual(self.gpu.facts()) };
+        self.use_plan(chosen).await?;
+        result.map(|()| Tuned { plan: best.0, tried })
     }
 
     async fn try_plans(
