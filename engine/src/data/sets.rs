@@ -103,7 +103,10 @@ pub fn plain(text: &str) -> String {
 impl Exclusion {
     /// Excludes an article.
     pub fn title(&mut self, title: &str, filter: &str) {
-        self.titles.insert(plain(&self::title(title)), filter.to_owned());
+        let words = plain(&self::title(title));
+        // Without letters and digits it would match every passage that has no title; so it matches none, which is told.
+        let key = if words.is_empty() { format!("\0{title}") } else { words };
+        self.titles.insert(key, filter.to_owned());
     }
 
     /// Excludes titles, one a line of a file.
@@ -621,6 +624,14 @@ mod tests {
         corpus.add("s", &Rows::new("f", file.into()), &mut exclusion, &mut notes).unwrap();
         assert_eq!((corpus.passages.len(), corpus.questions.len(), notes.left_out["passages: excluded"]), (0, 0, 1));
         exclusion.check().unwrap();
+        // A title of no words is no title, not every passage without one.
+        let mut exclusion = Exclusion::default();
+        exclusion.title("—", "--exclude-titles —");
+        let (mut corpus, mut notes) = (Corpus::default(), Notes::default());
+        let file = squad_file("", r#"{"question": "Q?", "answers": ["a"]}"#);
+        corpus.add("s", &Rows::new("f", file.into()), &mut exclusion, &mut notes).unwrap();
+        assert_eq!(corpus.passages.len(), 1);
+        assert!(exclusion.check().is_err());
     }
 
     /// What an index finds is as foreign as what a set holds.

@@ -66,6 +66,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         let read = [&args.sets, &args.instructions, &args.exclude_questions].into_iter().flatten();
         anyhow::ensure!(read.into_iter().all(|input| input != output), "{}: it is read", output.display());
     }
+    let mut written: Vec<&PathBuf> = outputs.into_iter().flatten().collect();
+    written.sort();
+    anyhow::ensure!(
+        written.windows(2).all(|two| two[0] != two[1]),
+        "--output, --critic and --summary: different files expected"
+    );
     let (mut corpus, mut notes, mut exclusion) = (Corpus::default(), Notes::default(), Exclusion::default());
     for excluded in &args.exclude_titles {
         match Path::new(excluded) {
