@@ -10,8 +10,8 @@ use selfrag::{
     tokenizer::{ReflectionTokens, Tokenizer, reflection::NAMES},
     train::{
         AdamW, AdamWConfig, Base, Batch, Begin, Checkpoints, Gradients, Key, Layout, LoraConfig, LossMean, NewRows,
-        Pieces, Place, Projection, Schedule, Settings, TrainConfig, Trainee, Trainer, checkpoint_of, clip_factor, norm,
-        run, scaled,
+        Pieces, Place, Projection, Schedule, Settings, TrainConfig, Trainee, Trainer, checkpoint_of, clip_factor,
+        joined, norm, run, scaled,
     },
     weights::{open, read_values},
 };
@@ -143,7 +143,7 @@ fn three_steps_are_those_of_pytorch_and_peft() {
             }
             let rate = 1e-2 * Schedule::Linear.factor(step as u64, 1, 5);
             assert_close("rate", &[rate as f32], &[steps["rate"][step]], 1e-7);
-            optimizer.step(&mut parameters, scaled(gradients, clip_factor(found, 0.5)), rate);
+            optimizer.step(&mut parameters, scaled(joined(gradients), clip_factor(found, 0.5)), rate);
         }
         for (slot, parameter) in trainee.layout.slots.iter().zip(&parameters) {
             assert_close(

@@ -21,7 +21,7 @@ use crate::{
         store::Store,
     },
     tokenizer::{ReflectionTokens, Tokenizer},
-    weights,
+    weights::{self, Weights},
 };
 
 /// The generator that the demo makes.
@@ -164,18 +164,7 @@ pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engi
     } else {
         (None, None)
     };
-    let weights = weights::open(&model, args.adapter.as_deref())?;
-    let gpu = block_on(Gpu::open(Options::default()))?;
-    let bar = ProgressBar::new(0).with_message(format!("loading {}", weights.name()));
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
-        bar.set_style(style);
-    }
-    let options = LlamaOptions { kv_tokens: args.kv_tokens, ..LlamaOptions::default() };
-    let mut llama = block_on(Llama::load(&gpu, weights.as_ref(), options, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.bytes);
-    }))?;
-    bar.finish_and_clear();
+    let (gpu, weights, mut llama) = llama(args, &model)?;
     // A software device is not measured: it would compile for longer than it can win (EXPERIMENTS.md).
     if tune && !gpu.facts().software {
         tuned(&mut llama)?;
@@ -185,6 +174,29 @@ pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engi
         _ => None,
     };
     Engine::from_metadata(weights.name(), weights.metadata(), Box::new(llama), retriever)
+}
+
+/// The generator alone, with its vocabulary: a critic's lacks the reflection tokens.
+pub(super) fn generator(args: &ModelArgs) -> Result<(Llama, Tokenizer)> {
+    let (_, weights, llama) = llama(args, &located(args.model.as_deref(), MODEL, "model")?)?;
+    let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
+    Ok((llama, tokenizer))
+}
+
+fn llama(args: &ModelArgs, model: &Path) -> Result<(Gpu, Box<dyn Weights>, Llama)> {
+    let weights = weights::open(model, args.adapter.as_deref())?;
+    let gpu = block_on(Gpu::open(Options::default()))?;
+    let bar = ProgressBar::new(0).with_message(format!("loading {}", weights.name()));
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
+        bar.set_style(style);
+    }
+    let options = LlamaOptions { kv_tokens: args.kv_tokens, ..LlamaOptions::default() };
+    let llama = block_on(Llama::load(&gpu, weights.as_ref(), options, &mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.bytes);
+    }))?;
+    bar.finish_and_clear();
+    Ok((gpu, weights, llama))
 }
 
 /// The passages' index with the encoder that made it, searched exactly on the GPU unless its graph is asked for.

@@ -5,9 +5,10 @@
 //! a training file → rows → parts → report: labels, lengths, broken rows
 //! ```
 //!
-//! [`rows`] is all that a trainer reads: the file format, and a row as text with its training mask.
+//! [`rows`] is all that a trainer reads: the file format, and a row as text with its training mask; [`encode`] makes tokens of it.
 
 pub mod critic;
+pub mod encode;
 pub mod from_qa;
 pub mod lexical;
 pub mod notes;

@@ -43,6 +43,30 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All, in the order in which tables have them.
+    pub const ALL: [Self; 12] = [
+        Self::Gold,
+        Self::HardNegative,
+        Self::RandomNegative,
+        Self::Unanswerable,
+        Self::Wrong,
+        Self::Swapped,
+        Self::OffPoint,
+        Self::Partial,
+        Self::TwoQuestions,
+        Self::TwoPassages,
+        Self::FollowOn,
+        Self::Instruction,
+    ];
+
+    /// The kind that a row's id names: `…_gold`, `…_gold_2`, `…_gold_2_0` (a critic's), `instruction_17`.
+    pub fn of_id(id: &str) -> Option<Self> {
+        let bare = id.trim_end_matches(|c: char| c == '_' || c.is_ascii_digit());
+        Self::ALL.into_iter().find(|kind| {
+            bare.strip_suffix(kind.name()).is_some_and(|before| before.is_empty() || before.ends_with('_'))
+        })
+    }
+
     /// As it stands in ids and counts.
     pub const fn name(self) -> &'static str {
         match self {

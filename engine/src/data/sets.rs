@@ -90,6 +90,8 @@ pub struct Exclusion {
     passages: HashMap<String, Filter>,
     questions: HashMap<String, Filter>,
     matched: HashSet<Filter>,
+    /// Everything else is excluded instead: held-out data.
+    pub inverted: bool,
 }
 
 /// Which option excluded something, so that one that matches nothing can be named.
@@ -171,11 +173,13 @@ impl Exclusion {
     /// Whether a passage is of an excluded article, or is itself excluded.
     fn hits_passage(&mut self, passage: &Text) -> bool {
         let found = self.titles.get(&plain(&passage.title)).or_else(|| self.passages.get(&plain(&passage.text)));
-        found.cloned().map(|filter| self.matched.insert(filter)).is_some()
+        found.cloned().map(|filter| self.matched.insert(filter)).is_some() != self.inverted
     }
 
     fn hits_question(&mut self, question: &str) -> bool {
-        self.questions.get(&plain(question)).cloned().map(|filter| self.matched.insert(filter)).is_some()
+        let found = self.questions.get(&plain(question)).cloned().map(|filter| self.matched.insert(filter)).is_some();
+        // Held-out articles have more questions than those that name them.
+        found && !self.inverted
     }
 
     /// An option that matched nothing in what was read: a slip that would let held-out questions into training.

@@ -10,6 +10,7 @@
 
 pub mod evaluate;
 pub mod journal;
+pub mod labels;
 pub mod metrics;
 pub mod output;
 pub mod prompts;

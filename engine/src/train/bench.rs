@@ -7,7 +7,7 @@ use super::{
     gradients::{Gradients, Pieces, Trainee},
     lora::Layout,
     model::{Base, Batch},
-    optimizer::{AdamW, norm},
+    optimizer::{AdamW, joined, norm},
     place::Place,
     random::Key,
     run::guarded,
@@ -63,7 +63,7 @@ fn bench_unguarded(config: &TrainConfig, geometry: Geometry, steps: usize) -> Re
         let mut sums = Gradients::new(&trainee.layout);
         let dropout = (config.lora.dropout > 0.0).then_some(key.with(step));
         trainee.add_gradients(&parameters, &batch, 1.0 / tokens as f64, dropout, pieces, &mut sums);
-        let gradients = sums.into_tensors(&parameters);
+        let gradients = joined(sums.into_tensors(&parameters));
         norm(&gradients)?;
         optimizer.step(&mut parameters, gradients, 1e-5);
         seconds.push((now_ms() - start) / 1e3);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     lora::{LoraConfig, NewRows},
     optimizer::AdamWConfig,
+    order::Fill,
     place::{Backend, Precision},
     schedule::Schedule,
 };
@@ -70,6 +71,9 @@ pub struct TrainConfig {
     /// Rows that are computed at a time.
     #[serde(default = "default::micro_batch")]
     pub micro_batch: usize,
+    /// Tokens, padding included, that are computed at a time; instead of `micro_batch`, so that short rows come many at a time and long ones few.
+    #[serde(default)]
+    pub batch_tokens: Option<usize>,
     /// Micro-batches of an optimizer step.
     #[serde(default = "default::accumulation")]
     pub accumulation: usize,
@@ -228,6 +232,7 @@ impl TrainConfig {
         self.optimizer.check()?;
         let at_least_one = [
             ("micro_batch", self.micro_batch),
+            ("batch_tokens", self.batch_tokens.unwrap_or(1)),
             ("accumulation", self.accumulation),
             ("pad_multiple", self.pad_multiple),
             ("loss_chunk", self.loss_chunk),
@@ -241,6 +246,7 @@ impl TrainConfig {
         }
         let most = [
             ("micro_batch", self.micro_batch),
+            ("batch_tokens", self.batch_tokens.unwrap_or(1)),
             ("accumulation", self.accumulation),
             ("pad_multiple", self.pad_multiple),
         ];
@@ -258,6 +264,14 @@ impl TrainConfig {
             return Err(Error::config("max_steps", "0, expected at least 1"));
         }
         Ok(())
+    }
+
+    /// How many rows a micro-batch has.
+    pub(super) fn fill(&self) -> Fill {
+        match self.batch_tokens {
+            None => Fill::Rows(self.micro_batch),
+            Some(budget) => Fill::Tokens { budget, multiple: self.pad_multiple, longest: self.max_length },
+        }
     }
 
     /// Blocks of a segment.
@@ -325,6 +339,7 @@ mod tests {
         let base = "model = 'm'\ndata = 'd'\noutput = 'o'\n";
         for (line, problem) in [
             ("micro_batch = 0", "setting micro_batch: 0"),
+            ("batch_tokens = 0", "setting batch_tokens: 0"),
             ("micro_batches = 3", "unknown field `micro_batches`"),
             ("learning_rate = -1", "setting learning_rate: -1"),
             ("schedule = 'steep'", "unknown variant `steep`"),

@@ -7,7 +7,7 @@
 //! trained. Vocabulary tables hold the frozen rows only; trained rows stand beside them, so that a token's *column* — its place in the frozen
 //! table, or that table's length plus its place among the trained rows — differs from its id in general.
 
-use burn::{Tensor, activation, kind::Int};
+use burn::{DType, Tensor, activation, kind::Int};
 
 use super::{
     lora::{Layout, NewRows, Projection, ROWS},
@@ -262,32 +262,34 @@ impl Base {
         let (block, heads) = (&self.blocks[index], self.config.heads);
         let [tokens, _] = x.dims();
         let length = tokens / rows;
-        let project = |x: Tensor<2>, projection: Projection| {
-            let weight = like(&block.projections[projection as usize], Some(&x));
-            let product = self.product(x.clone(), weight);
+        // Inputs and outputs of the products stay in the matrices' type in between: each change of type is another pass over memory.
+        let matrices = self.place.matrices;
+        let project = |x: &Tensor<2>, projection: Projection| {
+            let weight = like(&block.projections[projection as usize], Some(x));
+            let product = x.clone().matmul(weight.transpose());
             let Some((a, b)) = &additions.pairs[projection as usize] else { return product };
             let dropped = match (additions.dropout)(projection, x.dims()) {
-                Some(factors) => {
-                    let factors = like(&factors, Some(&x));
-                    x * factors
-                }
-                None => x,
+                Some(factors) => x.clone() * like(&factors, Some(x)).cast(matrices),
+                None => x.clone(),
             };
-            product + self.product(self.product(dropped, a.clone()).mul_scalar(additions.scale), b.clone())
+            let low = dropped.matmul(a.clone().cast(matrices).transpose()).mul_scalar(additions.scale);
+            product + low.matmul(b.clone().cast(matrices).transpose())
         };
+        let dtype = self.place.dtype;
+        let residual = |x: Tensor<2>, projection: Projection| project(&x.cast(matrices), projection).cast(dtype);
         let eps = f64::from(self.config.norm_eps);
-        let normed = rms_norm(x.clone(), &block.attention_norm, eps);
+        let normed = rms_norm(x.clone(), &block.attention_norm, eps).cast(matrices);
         let split = |x: Tensor<2>, n: usize| x.reshape([rows, length, n, heads.head_dim]).swap_dims(1, 2);
-        let q = rotate(split(project(normed.clone(), Projection::QProj), heads.heads), angles);
-        let k = rotate(split(project(normed.clone(), Projection::KProj), heads.kv_heads), angles);
-        let v = split(project(normed, Projection::VProj), heads.kv_heads);
-        let attended = attention(q, k, v, angles);
+        let q = rotate(split(project(&normed, Projection::QProj).cast(dtype), heads.heads), angles);
+        let k = rotate(split(project(&normed, Projection::KProj).cast(dtype), heads.kv_heads), angles);
+        let v = split(project(&normed, Projection::VProj), heads.kv_heads);
+        let attended = attention(q, k, v, angles, matrices);
         let attended = attended.swap_dims(1, 2).reshape([tokens, heads.heads * heads.head_dim]);
-        let x = x + project(attended, Projection::OProj);
-        let normed = rms_norm(x.clone(), &block.feed_forward_norm, eps);
-        let gate = activation::silu(project(normed.clone(), Projection::GateProj));
-        let up = project(normed, Projection::UpProj);
-        x + project(gate * up, Projection::DownProj)
+        let x = x + residual(attended, Projection::OProj);
+        let normed = rms_norm(x.clone(), &block.feed_forward_norm, eps).cast(matrices);
+        let gate = activation::silu(project(&normed, Projection::GateProj).cast(dtype));
+        let up = project(&normed, Projection::UpProj).cast(dtype);
+        x + residual(gate * up, Projection::DownProj)
     }
 }
 
@@ -317,16 +319,19 @@ pub(super) fn rotate(x: Tensor<4>, angles: &Angles) -> Tensor<4> {
 
 /// Causal attention: q (rows, heads, length, head_dim), k and v (rows, kv heads, length, head_dim); as q.
 ///
-/// The queries that share a key head lie one after the other, so keys and values are not repeated.
-pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, angles: &Angles) -> Tensor<4> {
+/// The queries that share a key head lie one after the other, so keys and values are not repeated. The two products are computed in type
+/// `matrices` and v and the result are of it; everything else is as q.
+pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, angles: &Angles, matrices: DType) -> Tensor<4> {
+    let dtype = q.dtype();
     let [rows, heads, length, head_dim] = q.dims();
     let kv_heads = k.dims()[1];
     let together = heads / kv_heads * length;
     let mask = like(&angles.mask, Some(&q));
     let q = q.mul_scalar(1.0 / (head_dim as f64).sqrt()).reshape([rows, kv_heads, together, head_dim]);
-    let scores = q.matmul(k.swap_dims(2, 3)).reshape([rows, heads, length, length]) + mask;
+    let scores = q.cast(matrices).matmul(k.cast(matrices).swap_dims(2, 3)).cast(dtype);
+    let scores = scores.reshape([rows, heads, length, length]) + mask;
     let weights = activation::softmax(scores, 3).reshape([rows, kv_heads, together, length]);
-    weights.matmul(v).reshape([rows, heads, length, head_dim])
+    weights.cast(matrices).matmul(v).reshape([rows, heads, length, head_dim])
 }
 
 /// Negative log-probabilities of one column each, summed. logits: (tokens, columns); columns: (tokens, 1).

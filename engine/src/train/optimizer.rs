@@ -41,41 +41,98 @@ impl AdamWConfig {
     }
 }
 
+/// Values of parameters that are updated at once.
+const JOINED: usize = 1 << 24;
+
 /// The optimizer's state.
+///
+/// LoRA has hundreds of small matrices, and a GPU takes longer to start a dozen operations on each than to do them: gradients and moments are joined
+/// into a few long rows, and only the last step, from which each parameter takes its part, is done one by one.
 #[derive(Debug, Clone)]
 pub struct AdamW {
     config: AdamWConfig,
     /// Steps done.
     pub(super) steps: u64,
-    /// Means of gradients, by slot.
-    pub(super) means: Vec<Tensor<2>>,
-    /// Means of their squares.
-    pub(super) squares: Vec<Tensor<2>>,
+    /// Shapes of the parameters.
+    shapes: Vec<[usize; 2]>,
+    /// Means of gradients, joined.
+    means: Vec<Tensor<2>>,
+    /// Means of their squares, joined.
+    squares: Vec<Tensor<2>>,
 }
 
 impl AdamW {
     /// Before the first step.
     pub fn new(config: AdamWConfig, parameters: &[Tensor<2>]) -> Self {
-        let zeros: Vec<Tensor<2>> = parameters.iter().map(Tensor::zeros_like).collect();
-        Self { config, steps: 0, means: zeros.clone(), squares: zeros }
+        let shapes: Vec<[usize; 2]> = parameters.iter().map(Tensor::dims).collect();
+        let zeros = joined(parameters.iter().map(Tensor::zeros_like).collect());
+        Self { config, steps: 0, shapes, means: zeros.clone(), squares: zeros }
     }
 
-    /// One step: parameters · (1 − rate · decay) − rate · mean' / (√square' + eps), where ' divides by 1 − betaᵗ.
+    /// Means of gradients and of their squares, by slot.
+    pub fn moments(&self) -> [Vec<Tensor<2>>; 2] {
+        [&self.means, &self.squares].map(|rows| parts(rows, &self.shapes))
+    }
+
+    /// Goes on after `steps` steps with these moments, by slot.
+    pub fn resume(&mut self, steps: u64, [means, squares]: [Vec<Tensor<2>>; 2]) {
+        (self.steps, self.means, self.squares) = (steps, joined(means), joined(squares));
+    }
+
+    /// One step with gradients that are [`joined`]: parameters · (1 − rate · decay) − rate · mean' / (√square' + eps), where ' divides by
+    /// 1 − betaᵗ.
     pub fn step(&mut self, parameters: &mut [Tensor<2>], gradients: Vec<Tensor<2>>, rate: f64) {
         let AdamWConfig { beta1, beta2, eps, weight_decay } = self.config;
         self.steps += 1;
         let exponent = self.steps as f64;
         let (correction1, correction2) = (1.0 - beta1.powf(exponent), 1.0 - beta2.powf(exponent));
-        for (slot, gradient) in gradients.into_iter().enumerate() {
-            let mean = self.means[slot].clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
-            let square = self.squares[slot].clone().mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
+        let mut changes = Vec::new();
+        for (group, gradient) in gradients.into_iter().enumerate() {
+            let mean = self.means[group].clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
+            let square = self.squares[group].clone().mul_scalar(beta2) + gradient.square().mul_scalar(1.0 - beta2);
             let root = square.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(eps);
-            let decayed = parameters[slot].clone().mul_scalar(1.0 - rate * weight_decay);
-            parameters[slot] = decayed - mean.clone().div(root).mul_scalar(rate / correction1);
-            self.means[slot] = mean;
-            self.squares[slot] = square;
+            changes.push(mean.clone().div(root).mul_scalar(rate / correction1));
+            self.means[group] = mean;
+            self.squares[group] = square;
+        }
+        let decay = rate * weight_decay;
+        for (parameter, change) in parameters.iter_mut().zip(parts(&changes, &self.shapes)) {
+            let kept = parameter.clone();
+            *parameter = if decay == 0.0 { kept - change } else { kept.mul_scalar(1.0 - decay) - change };
         }
     }
+}
+
+/// Tensors one after the other, as a few rows of up to 2²⁴ values; a larger tensor is a row of its own.
+pub fn joined(tensors: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    let (mut rows, mut row, mut width) = (Vec::new(), Vec::new(), 0);
+    for tensor in tensors {
+        let values = tensor.dims().iter().product::<usize>();
+        if width + values > JOINED && !row.is_empty() {
+            rows.push(Tensor::cat(std::mem::take(&mut row), 1));
+            width = 0;
+        }
+        width += values;
+        row.push(tensor.reshape([1, values]));
+    }
+    if !row.is_empty() {
+        rows.push(Tensor::cat(row, 1));
+    }
+    rows
+}
+
+/// The tensors that were [`joined`].
+fn parts(rows: &[Tensor<2>], shapes: &[[usize; 2]]) -> Vec<Tensor<2>> {
+    let (mut row, mut start) = (0, 0);
+    let part = |shape: &[usize; 2]| {
+        let values = shape.iter().product::<usize>();
+        if start + values > rows[row].dims()[1] {
+            (row, start) = (row + 1, 0);
+        }
+        start += values;
+        rows[row].clone().narrow(1, start - values, values).reshape(*shape)
+    };
+    shapes.iter().map(part).collect()
 }
 
 /// The Euclidean norm of all gradients together.

@@ -1,41 +1,107 @@
 //! Which rows go together, and when: batches of similar length in a random order that follows from the seed.
 
+use std::collections::BTreeMap;
+
 use super::{lora::ORDER, random::Key};
 
 /// Micro-batches whose rows are sorted by length together: as transformers' `LengthGroupedSampler`.
 const POOL: usize = 50;
 
-/// An epoch's micro-batches, as places of rows.
+/// How many rows a micro-batch has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// So many.
+    Rows(usize),
+    /// As many as `budget` tokens hold once each is padded to a multiple of `multiple`, but at least one: every micro-batch takes a GPU about
+    /// as long.
+    Tokens {
+        /// Tokens, padding included.
+        budget: usize,
+        /// Of lengths.
+        multiple: usize,
+        /// Longest row.
+        longest: usize,
+    },
+}
+
+/// An epoch's micro-batches, as places of rows. Every row comes once, and every epoch has as many micro-batches.
 ///
-/// Rows are shuffled; pools of 50 micro-batches are sorted by length and cut; the micro-batches are shuffled. Padding is small, and which rows
-/// meet is still chance. Every row comes once; one micro-batch of each epoch may be smaller.
-pub fn epoch(lengths: &[usize], micro_batch: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+/// By rows: they are shuffled; pools of 50 micro-batches are sorted by length and cut. Padding is small, and which rows meet is still chance; one
+/// micro-batch of each epoch may be smaller. By tokens: shuffled rows of one padded length are cut; what is left of a length goes on to the next
+/// longer one. The micro-batches are shuffled.
+pub fn epoch(lengths: &[usize], fill: Fill, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
     let key = Key::new(&[seed, ORDER, epoch]);
     let mut rows = key.with(0).permutation(lengths.len());
-    for pool in rows.chunks_mut(micro_batch * POOL) {
-        // Stable: rows of one length stay in their random order.
-        pool.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+    let batches = match fill {
+        Fill::Rows(n) => {
+            for pool in rows.chunks_mut(n * POOL) {
+                // Stable: rows of one length stay in their random order.
+                pool.sort_by_key(|&row| std::cmp::Reverse(lengths[row]));
+            }
+            rows.chunks(n).map(<[usize]>::to_vec).collect()
+        }
+        Fill::Tokens { budget, multiple, longest } => by_tokens(lengths, &rows, budget, multiple, longest),
+    };
+    key.with(1).permutation(batches.len()).into_iter().map(|at| batches[at].clone()).collect()
+}
+
+fn by_tokens(lengths: &[usize], rows: &[usize], budget: usize, multiple: usize, longest: usize) -> Vec<Vec<usize>> {
+    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for &row in rows {
+        by_length.entry(lengths[row].next_multiple_of(multiple).min(longest)).or_default().push(row);
     }
-    let batches: Vec<&[usize]> = rows.chunks(micro_batch).collect();
-    key.with(1).permutation(batches.len()).into_iter().map(|at| batches[at].to_vec()).collect()
+    let (mut batches, mut left) = (Vec::new(), Vec::new());
+    for (length, rows) in by_length {
+        left.extend(rows);
+        let n = (budget / length.max(1)).max(1);
+        let whole = left.len() / n * n;
+        batches.extend(left[..whole].chunks(n).map(<[usize]>::to_vec));
+        left.drain(..whole);
+    }
+    if !left.is_empty() {
+        batches.push(left);
+    }
+    batches
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_row_comes_once_an_epoch_with_others_of_its_length() {
-        let lengths: Vec<usize> = (0..1003).map(|i| 10 + i * 7919 % 400).collect();
-        let batches = epoch(&lengths, 4, 5, 0);
-        assert_eq!(batches, epoch(&lengths, 4, 5, 0));
-        assert_ne!(batches, epoch(&lengths, 4, 5, 1));
+    fn lengths() -> Vec<usize> {
+        (0..1003).map(|i| 10 + i * 7919 % 400).collect()
+    }
+
+    /// Padded tokens of each micro-batch.
+    fn check(fill: Fill, most_padding: f64) -> Vec<usize> {
+        let lengths = lengths();
+        let batches = epoch(&lengths, fill, 5, 0);
+        assert_eq!(batches, epoch(&lengths, fill, 5, 0));
+        assert_ne!(batches, epoch(&lengths, fill, 5, 1));
+        assert_eq!(batches.len(), epoch(&lengths, fill, 5, 1).len());
         let mut rows: Vec<usize> = batches.iter().flatten().copied().collect();
         rows.sort_unstable();
         assert_eq!(rows, (0..1003).collect::<Vec<_>>());
         let longest = |batch: &Vec<usize>| batch.iter().map(|&row| lengths[row]).max().unwrap();
-        let padded: usize = batches.iter().map(|batch| batch.len() * longest(batch)).sum();
-        let tokens: usize = lengths.iter().sum();
-        assert!((padded as f64) < 1.05 * tokens as f64, "{padded} for {tokens}");
+        let padded: Vec<usize> = batches.iter().map(|batch| batch.len() * longest(batch)).collect();
+        let (tokens, all): (usize, usize) = (lengths.iter().sum(), padded.iter().sum());
+        assert!((all as f64) < most_padding * tokens as f64, "{all} for {tokens}");
+        padded
+    }
+
+    #[test]
+    fn every_row_comes_once_an_epoch_with_others_of_its_length() {
+        check(Fill::Rows(4), 1.05);
+    }
+
+    #[test]
+    fn micro_batches_by_tokens_keep_to_their_budget() {
+        let padded = check(Fill::Tokens { budget: 3000, multiple: 32, longest: 416 }, 1.15);
+        assert!(padded.iter().all(|&tokens| tokens <= 3000), "{padded:?}");
+        // All but the last of the longest rows are well filled.
+        assert!(padded.iter().filter(|&&tokens| tokens < 2000).count() <= 1, "{padded:?}");
+        // A row that alone is over the budget comes alone.
+        let alone = epoch(&[900, 5, 900], Fill::Tokens { budget: 500, multiple: 1, longest: 1000 }, 1, 0);
+        assert_eq!(alone.len(), 3);
     }
 }

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     checkpoint::{self, Adapter, Checkpoints, State},
     config::{LossMean, TrainConfig},
-    examples::{Census, Encoding, Example, NewTokens},
+    examples::{Census, NewTokens},
     gradients::{Gradients, Pieces, Trainee},
     lora::{DROPOUT, Layout},
     model::{Base, Batch},
-    optimizer::{AdamW, clip_factor, norm, scaled},
+    optimizer::{AdamW, clip_factor, joined, norm, scaled},
     order,
     place::{Place, Precision, device_error, values},
     random::Key,
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    data::encode::{Encoding, Example},
     platform::now_ms,
     tokenizer::Tokenizer,
     weights::{self, MetadataExt},
@@ -113,7 +114,8 @@ impl Trainer {
         }
         let layout = Layout::new(&base.config, &config.lora, new_tokens.rows(), base.tied);
         let tokenizer_json = metadata.get_text(&file, "tokenizer.huggingface.json")?.map(str::to_owned);
-        let micro_batches = examples.len().div_ceil(config.micro_batch) as u64;
+        let lengths: Vec<usize> = examples.iter().map(|example| example.ids.len()).collect();
+        let micro_batches = order::epoch(&lengths, config.fill(), config.seed, 0).len() as u64;
         let steps_per_epoch = micro_batches.div_ceil(config.accumulation as u64);
         let total_steps = config.max_steps.unwrap_or((config.epochs * steps_per_epoch as f64).ceil() as u64);
         let parameters = base.start(&layout, config.seed);
@@ -135,9 +137,8 @@ impl Trainer {
         if let Some(path) = checkpoint {
             // Before its tensors, whose shapes may be what other settings change.
             checkpoint::read_state(path)?.check_same(&path.display().to_string(), &trainer.state)?;
-            let (state, parameters, [means, squares]) = checkpoint::read(path, &trainer.trainee.layout, &place)?;
-            (trainer.optimizer.steps, trainer.optimizer.means, trainer.optimizer.squares) =
-                (state.step, means, squares);
+            let (state, parameters, moments) = checkpoint::read(path, &trainer.trainee.layout, &place)?;
+            trainer.optimizer.resume(state.step, moments);
             (trainer.state, trainer.parameters) = (state, parameters);
         }
         Ok(trainer)
@@ -216,7 +217,7 @@ impl Trainer {
         Ok(Step { step, epoch, loss, lr, grad_norm, tokens, trained_tokens: all as u64 })
     }
 
-    /// Loss and gradients of a step; the latter times the state's scale.
+    /// Loss and joined gradients of a step; the latter times the state's scale.
     fn gradients(&self, batches: &[Batch], weights: &[f64], pieces: Pieces) -> Result<(f64, Vec<Tensor<2>>)> {
         let (mut sums, mut losses) = (Gradients::new(&self.trainee.layout), Vec::new());
         for (micro, (batch, &weight)) in batches.iter().zip(weights).enumerate() {
@@ -227,7 +228,7 @@ impl Trainer {
         }
         let losses = values(&Tensor::cat(losses, 0))?;
         let loss = losses.iter().zip(weights).map(|(&sum, weight)| f64::from(sum) * weight).sum();
-        Ok((loss, sums.into_tensors(&self.parameters)))
+        Ok((loss, joined(sums.into_tensors(&self.parameters))))
     }
 
     /// The rows of the next step, by micro-batch.
@@ -235,7 +236,7 @@ impl Trainer {
         let epoch = self.state.step / self.steps_per_epoch;
         if self.order.0 != epoch {
             let lengths: Vec<usize> = self.examples.iter().map(|example| example.ids.len()).collect();
-            self.order = (epoch, order::epoch(&lengths, self.config.micro_batch, self.config.seed, epoch));
+            self.order = (epoch, order::epoch(&lengths, self.config.fill(), self.config.seed, epoch));
         }
         let first = (self.state.step % self.steps_per_epoch) as usize * self.config.accumulation;
         self.order.1.iter().skip(first).take(self.config.accumulation).cloned().collect()
@@ -260,12 +261,12 @@ impl Trainer {
             new_tokens: &self.new_tokens,
             tokenizer_json: self.tokenizer_json.as_deref(),
         };
-        let moments = [&self.optimizer.means[..], &self.optimizer.squares[..]];
+        let [means, squares] = self.optimizer.moments();
         Checkpoints::open(&self.config.output)?.write(
             &self.state,
             &adapter,
             &self.parameters,
-            moments,
+            [&means, &squares],
             self.config.keep,
         )
     }

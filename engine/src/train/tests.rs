@@ -93,6 +93,6 @@ fn gradients_are_derivatives() {
     check("attention", &[[24, 6], [12, 6], [12, 6]], |t| {
         // Two sequences of three tokens, four query heads over two key heads.
         let [q, k, v] = [(0, 4), (1, 2), (2, 2)].map(|(i, heads)| t[i].clone().reshape([2, heads, 3, 6]));
-        attention(q, k, v, &angles(3, 3)).reshape([24, 6])
+        attention(q, k, v, &angles(3, 3), DType::F64).reshape([24, 6])
     });
 }

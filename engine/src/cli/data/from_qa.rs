@@ -38,6 +38,9 @@ pub(super) struct Args {
     /// Held-out questions: neither they nor their passages' articles appear. In SQuAD's format, DPR's, or rows with `ctxs`.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     exclude_questions: Vec<PathBuf>,
+    /// The other way round: only what is held out gives rows, for measuring with `eval labels`.
+    #[arg(long)]
+    held_out: bool,
     /// Passages to search for hard negatives, a folder made by `selfrag index build`; without it the sets' own passages are searched by
     /// their words.
     #[arg(long, value_name = "DIR")]
@@ -73,6 +76,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         "--output, --critic and --summary: different files expected"
     );
     let (mut corpus, mut notes, mut exclusion) = (Corpus::default(), Notes::default(), Exclusion::default());
+    exclusion.inverted = args.held_out;
+    let excludes = !(args.exclude_titles.is_empty() && args.exclude_questions.is_empty());
+    anyhow::ensure!(excludes || !args.held_out, "--held-out: --exclude-titles or --exclude-questions expected");
     for excluded in &args.exclude_titles {
         match Path::new(excluded) {
             path if path.is_file() => exclusion.titles_of(path)?,

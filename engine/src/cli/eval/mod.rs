@@ -1,9 +1,10 @@
-//! `selfrag eval short|long --task TASK --input FILE --output FILE`, `eval merge`, `eval report`, `eval retriever`
+//! `selfrag eval short|long --task TASK --input FILE --output FILE`, `eval merge`, `eval report`, `eval retriever`, `eval labels`
 //!
 //! Beside the output lies `FILE.records.jsonl`: a line for each question as soon as it is answered, with everything that led to the
 //! answer. A run that was stopped, however, goes on from there; `merge` and `report` read it.
 
 mod answer;
+mod labels;
 mod options;
 mod progress;
 mod retriever;
@@ -27,6 +28,7 @@ enum Command {
     Merge(MergeArgs),
     Report(ReportArgs),
     Retriever(retriever::Args),
+    Labels(labels::Args),
 }
 
 /// Puts the shards of a run together.
@@ -62,6 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Ok(report::write(&runs, &args.output)?)
         }
         Command::Retriever(args) => retriever::run(args),
+        Command::Labels(args) => labels::run(&args),
     }
 }
 
