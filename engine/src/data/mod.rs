@@ -8,7 +8,10 @@
 //! [`rows`] is all that a trainer reads: the file format, and a row as text with its training mask.
 
 pub mod critic;
+pub mod draws;
 pub mod from_qa;
+//pub mod generator;
+pub mod labels;
 pub mod lexical;
 pub mod notes;
 pub mod parts;
@@ -18,3 +21,20 @@ pub mod sample;
 pub mod sentences;
 pub mod sets;
 pub mod settings;
+
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Writes a file whole or not at all: under another name first, on the disk, and then renamed.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let write = || {
+        let mut file = std::fs::File::create(&partial)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&partial, path)
+    };
+    write().map_err(|e| Error::io(path.display().to_string(), e))
+}
