@@ -21,7 +21,7 @@ use crate::{
         store::Store,
     },
     tokenizer::{ReflectionTokens, Tokenizer},
-    weights,
+    weights::{self, Weights},
 };
 
 /// The generator that the demo makes.
@@ -86,7 +86,8 @@ impl ModelArgs {
     }
 }
 
-fn describe(path: &Path) -> Result<String> {
+/// A file or folder by its name and size.
+pub(super) fn describe(path: &Path) -> Result<String> {
     let io = |e: std::io::Error| Error::io(path.display().to_string(), e);
     let bytes = match path.is_dir() {
         false => path.metadata().map_err(io)?.len(),
@@ -166,16 +167,7 @@ pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engi
     };
     let weights = weights::open(&model, args.adapter.as_deref())?;
     let gpu = block_on(Gpu::open(Options::default()))?;
-    let bar = ProgressBar::new(0).with_message(format!("loading {}", weights.name()));
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
-        bar.set_style(style);
-    }
-    let options = LlamaOptions { kv_tokens: args.kv_tokens, ..LlamaOptions::default() };
-    let mut llama = block_on(Llama::load(&gpu, weights.as_ref(), options, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.bytes);
-    }))?;
-    bar.finish_and_clear();
+    let mut llama = llama(&gpu, weights.as_ref(), args.kv_tokens)?;
     // A software device is not measured: it would compile for longer than it can win (EXPERIMENTS.md).
     if tune && !gpu.facts().software {
         tuned(&mut llama)?;
@@ -185,6 +177,38 @@ pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engi
         _ => None,
     };
     Engine::from_metadata(weights.name(), weights.metadata(), Box::new(llama), retriever)
+}
+
+/// A critic and its vocabulary, which need not have the reflection tokens, and what tells it from others.
+pub(super) fn critic(
+    model: &Path,
+    adapter: Option<&Path>,
+    kv_tokens: Option<usize>,
+) -> Result<(Llama, Tokenizer, String)> {
+    let model = located(Some(model), "", "critic")?;
+    let mut name = describe(&model)?;
+    if let Some(adapter) = adapter {
+        name += &format!(" with {}", describe(adapter)?);
+    }
+    let weights = weights::open(&model, adapter)?;
+    let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
+    let gpu = block_on(Gpu::open(Options::default()))?;
+    Ok((llama(&gpu, weights.as_ref(), kv_tokens)?, tokenizer, name))
+}
+
+/// A model in GPU memory.
+fn llama(gpu: &Gpu, weights: &dyn Weights, kv_tokens: Option<usize>) -> Result<Llama> {
+    let bar = ProgressBar::new(0).with_message(format!("loading {}", weights.name()));
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
+        bar.set_style(style);
+    }
+    let options = LlamaOptions { kv_tokens: kv_tokens, ..LlamaOptions::default() };
+    let llama = block_on(Llama::load(gpu, weights, options, &mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.bytes);
+    }))?;
+    bar.finish_and_clear();
+    Ok(llama)
 }
 
 /// The passages' index with the encoder that made it, searched exactly on the GPU unless its graph is asked for.

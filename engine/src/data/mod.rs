@@ -10,7 +10,7 @@
 pub mod critic;
 pub mod draws;
 pub mod from_qa;
-//pub mod generator;
+pub mod generator;
 pub mod labels;
 pub mod lexical;
 pub mod notes;

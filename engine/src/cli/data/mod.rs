@@ -1,7 +1,9 @@
-//! `selfrag data from-qa FILE… --output FILE`, `selfrag data critic-labels ask|combine`, `selfrag data report FILE…`
+//! `selfrag data from-qa FILE… --output FILE`, `selfrag data critic-labels ask|combine`, `selfrag data generator SOURCE…`,
+//! `selfrag data report FILE…`
 
 mod critic_labels;
 mod from_qa;
+mod generator;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ pub struct Args {
 enum Command {
     CriticLabels(critic_labels::Args),
     FromQa(Box<from_qa::Args>),
+    Generator(Box<generator::Args>),
     Report(report::Args),
 }
 
@@ -28,6 +31,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::CriticLabels(args) => critic_labels::run(&args),
         Command::FromQa(args) => from_qa::run(&args),
+        Command::Generator(args) => generator::run(&args),
         Command::Report(args) => report::run(&args),
     }
 }
