@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! annotated questions → sets → from_qa → samples → generator's rows (rows) and critic's rows (critic)
+//! rows → labels: a large model's answers → critic's rows
+//! instructions with answers → generator: critic, retriever → generator's rows
 //! a training file → rows → parts → report: labels, lengths, broken rows
 //! ```
 //!

@@ -14,7 +14,7 @@ use crate::{
             critic::{Choices, Critic, RemoteCritic},
             engine_critic::EngineCritic,
             settings::{Behaviour, Settings},
-            sources,
+            sources::{self, SourceFile},
             steps::Steps,
             work::Work,
         },
@@ -31,9 +31,10 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Instructions with answers: `instruction`, `output`, and optionally `input`, `id` and `dataset_name`; a JSON list or JSON lines;
-    /// .gz is unpacked.
-    #[arg(required = true, value_name = "SOURCE")]
-    sources: Vec<PathBuf>,
+    /// .gz is unpacked. NAME says the set's name: nq, wow and fever are then in DPR's format, asqa, arc_easy and obqa in their own, and
+    /// others may have Open-Instruct's `messages`.
+    #[arg(required = true, value_name = "[NAME=]FILE")]
+    sources: Vec<SourceFile>,
     /// The folder of the steps' files; it is made.
     #[arg(long, value_name = "DIR")]
     work: PathBuf,
@@ -121,7 +122,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let seed = args.seed.map(|seed| format!("seed={seed}"));
     let changes: Vec<String> = args.set.iter().cloned().chain(seed).collect();
     let settings = Settings::of(args.config, &changes)?;
-    let read: Vec<&PathBuf> = args.sources.iter().chain(&args.passages.passages).collect();
+    let read = args.sources.iter().map(|source| &source.path);
+    let read: Vec<&PathBuf> = read.chain(&args.passages.passages).collect();
     let written: Vec<&PathBuf> = [Some(&args.output), args.summary.as_ref()].into_iter().flatten().collect();
     check_outputs(&read, &written)?;
     anyhow::ensure!(args.by.batch != Some(0), "--batch: at least 1 expected");

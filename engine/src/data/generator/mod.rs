@@ -21,6 +21,7 @@
 
 pub mod assemble;
 pub mod critic;
+pub mod datasets;
 pub mod engine_critic;
 pub mod settings;
 pub mod sources;

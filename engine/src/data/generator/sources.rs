@@ -1,17 +1,22 @@
-//! Where it begins: instructions with answers, as the released `process_data` writes them, `{instruction, output, input, id,
-//! dataset_name}` a row.
+//! Where it begins: instructions with answers, `{instruction, output, input, id, dataset_name}` a row as the released `process_data`
+//! writes them, or a set's own rows ([`super::datasets`]).
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
+use super::datasets::{Unused, convert};
 use crate::{
     Error, Result,
     data::{
         notes::Notes,
         parts::spells_token,
-        rows::{TrainingFile, TrainingRow},
+        rows::{self, TrainingRow},
     },
+    json_rows::Rows,
 };
 
 /// An instruction with its answer.
@@ -62,52 +67,85 @@ impl Source {
     }
 }
 
-/// The rows of some files in their order. Rows without an id get `FILE_LINE`; rows whose text spells a reflection token are problems, for
-/// a tokenizer would take it for one.
-pub fn read(files: &[impl AsRef<Path>], notes: &mut Notes) -> Result<Vec<Source>> {
-    let (mut sources, mut ids) = (Vec::new(), HashSet::new());
-    for path in files {
-        let file = TrainingFile::open(path.as_ref())?;
-        if let Some(error) = file.broken() {
-            return Err(error);
-        }
-        let stem = path.as_ref().file_name().unwrap_or_default().to_string_lossy();
-        let stem = stem.split('.').next().unwrap_or_default();
-        for index in 0..file.len() {
-            let place = format!("line {}", file.line(index));
-            let row = match file.row(index) {
-                Ok(row) => row,
-                Err(error) => {
-                    notes.problems.push(("unusable source", error));
-                    continue;
-                }
-            };
-            let spelt = [&row.instruction, &row.input, &row.output].into_iter().find_map(|text| spells_token(text));
-            if let Some(name) = spelt {
-                notes.problem("unusable source", file.name(), &place, format!("{name} in it, plain text expected"));
-                continue;
-            }
-            let id = row.id.unwrap_or_else(|| format!("{stem}_{}", file.line(index)));
-            if !ids.insert(id.clone()) {
-                notes.problem("unusable source", file.name(), &place, format!("id: {id:?} is there before"));
-                continue;
-            }
-            sources.push(Source {
-                id,
-                set: row.dataset_name.unwrap_or_default(),
-                instruction: row.instruction.trim().to_owned(),
-                input: row.input.trim().to_owned(),
-                output: row.output.trim().to_owned(),
-            });
-        }
-    }
-    match sources.is_empty() {
-        true => Err(Error::input(names(files), "rows", "no usable source")),
-        false => Ok(sources),
+/// A file of sources, and the set that its rows are of: `NAME=FILE`, or `FILE` alone, whose rows say it themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// The set's name.
+    pub set: Option<String>,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl std::str::FromStr for SourceFile {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(|char| char.is_alphanumeric() || "_-".contains(char));
+        Ok(match text.split_once('=') {
+            Some((set, path)) if is_name(set) => Self { set: Some(set.to_owned()), path: path.into() },
+            _ => Self { set: None, path: text.into() },
+        })
     }
 }
 
-fn names(files: &[impl AsRef<Path>]) -> String {
-    let names: Vec<String> = files.iter().map(|path| path.as_ref().display().to_string()).collect();
-    names.join(", ")
+/// The rows of some files in their order. Rows without an id get `FILE_LINE`; rows whose text spells a reflection token are problems, for
+/// a tokenizer would take it for one.
+pub fn read(files: &[SourceFile], notes: &mut Notes) -> Result<Vec<Source>> {
+    const REASON: &str = "unusable source";
+    let (mut sources, mut ids) = (Vec::new(), HashSet::new());
+    for SourceFile { set, path } in files {
+        let rows = Rows::open(path)?;
+        if let Some(error) = rows.broken() {
+            return Err(error);
+        }
+        for index in 0..rows.len() {
+            let place = format!("line {}", rows.line(index));
+            let source = match source(set.as_deref(), path, &rows, index) {
+                Ok(source) => source,
+                Err(Unused::LeftOut(reason)) => {
+                    notes.left_out(reason);
+                    continue;
+                }
+                Err(Unused::Problem(problem)) => {
+                    notes.problem(REASON, rows.name(), &place, problem);
+                    continue;
+                }
+            };
+            let texts = [&source.instruction, &source.input, &source.output];
+            if let Some(name) = texts.into_iter().find_map(|text| spells_token(text)) {
+                notes.problem(REASON, rows.name(), &place, format!("{name} in it, plain text expected"));
+            } else if !ids.insert(source.id.clone()) {
+                notes.problem(REASON, rows.name(), &place, format!("id: {:?} is there before", source.id));
+            } else {
+                sources.push(source);
+            }
+        }
+    }
+    if sources.is_empty() {
+        let names: Vec<String> = files.iter().map(|file| file.path.display().to_string()).collect();
+        return Err(Error::input(names.join(", "), "rows", "no usable source"));
+    }
+    Ok(sources)
+}
+
+fn source(set: Option<&str>, path: &Path, rows: &Rows, index: usize) -> std::result::Result<Source, Unused> {
+    // The place is said by whoever asks.
+    let bare = |error: Error| match error {
+        Error::Input { problem, .. } => problem,
+        other => other.to_string(),
+    };
+    let item = rows.object(index).map_err(bare)?;
+    if let Some(source) = convert(set.unwrap_or_default(), index, &item)? {
+        return Ok(source);
+    }
+    let row = rows::parse(&item)?;
+    let stem = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = stem.split('.').next().unwrap_or_default();
+    Ok(Source {
+        id: row.id.unwrap_or_else(|| format!("{stem}_{}", rows.line(index))),
+        set: set.map(str::to_owned).or(row.dataset_name).unwrap_or_default(),
+        instruction: row.instruction.trim().to_owned(),
+        input: row.input.trim().to_owned(),
+        output: row.output.trim().to_owned(),
+    })
 }
