@@ -7,9 +7,7 @@ use selfrag::data::{
         sources::Source,
     },
     notes::Notes,
-    parts::{
-        CONTINUE, FULLY, IRRELEVANT, NO_RETRIEVAL, NO_SUPPORT, PARTIALLY, RELEVANT, RETRIEVAL, UTILITY,
-    },
+    parts::{CONTINUE, FULLY, IRRELEVANT, NO_RETRIEVAL, NO_SUPPORT, PARTIALLY, RELEVANT, RETRIEVAL, UTILITY},
 };
 
 const GOOD: usize = UTILITY + 4;
@@ -90,9 +88,13 @@ fn the_paper_takes_the_best_that_supports_or_any() {
     );
     assert_eq!(chosen("nq", &[IRR_ALONE, REL_FULL], &paper), ok("T1 [Relevant]S.[Fully supported]"));
     // Otherwise any, with its own labels; one without its labels is none.
-    assert_eq!(chosen("x", &[(0, 0), REL_NONE, (RELEVANT, 0)], &paper), ok("T1 [Relevant]S.[No support / Contradictory]"));
+    assert_eq!(
+        chosen("x", &[(0, 0), REL_NONE, (RELEVANT, 0)], &paper),
+        ok("T1 [Relevant]S.[No support / Contradictory]")
+    );
     assert_eq!(chosen("wow", &[(0, FULLY), IRR_ALONE], &paper), ok("T1 [Irrelevant]S."));
-    let by_seed = |seed: u64| chosen("x", &[IRR, REL_NONE, IRR, REL_NONE], &Settings { seed, ..paper.clone() }).unwrap();
+    let by_seed =
+        |seed: u64| chosen("x", &[IRR, REL_NONE, IRR, REL_NONE], &Settings { seed, ..paper.clone() }).unwrap();
     let drawn: std::collections::BTreeSet<String> = (0..40).map(by_seed).collect();
     let expected = [
         "T0 [Irrelevant]S.",
@@ -137,7 +139,10 @@ fn a_whole_answer_in_both_ways() {
         made("x", CONTINUE, vec![sentence("One.", RETRIEVAL, &[])], &certain()),
         Err("answers: [Continue to Use Evidence] at the start".into())
     );
-    assert_eq!(made("x", NO_RETRIEVAL, vec![bare("One."), bare("Two.")], &certain()), ok("[No Retrieval]One. Two.[Utility:5]"));
+    assert_eq!(
+        made("x", NO_RETRIEVAL, vec![bare("One."), bare("Two.")], &certain()),
+        ok("[No Retrieval]One. Two.[Utility:5]")
+    );
     let none = Settings { keep_no_retrieval: 0.0, ..certain() };
     assert_eq!(made("x", NO_RETRIEVAL, vec![bare("One.")], &none), Err("answers: [No Retrieval], not drawn".into()));
 }
@@ -161,7 +166,10 @@ fn the_released_code_goes_by_support_and_chance() {
     assert_eq!(chosen("wow", &[IRR, REL_NONE], &settings), ok("T1 [Irrelevant]S."), "three sets know no such label");
     assert_eq!(chosen("x", &[IRR, REL_NONE], &never), ok("T0 [Irrelevant]S."));
     // Both labels are needed.
-    assert_eq!(chosen("x", &[(RELEVANT, 0), (0, FULLY), REL_PART], &settings), ok("T2 [Relevant]S.[Partially supported]"));
+    assert_eq!(
+        chosen("x", &[(RELEVANT, 0), (0, FULLY), REL_PART], &settings),
+        ok("T2 [Relevant]S.[Partially supported]")
+    );
     // Passage 0 has no labels, and is drawn by mistake.
     assert_eq!(
         chosen("x", &[(0, 0), IRR], &never),

@@ -1,18 +1,10 @@
 //! The promise: `selfrag data generator` makes a generator's rows of instructions with answers; killed anywhere it goes on to the same
-//! bytes and asks nothing twice; critics are read right, in the engine and on a server.
-
-#[path = "common/script.rs"]
-mod script;
-#[path = "common/server.rs"]
-mod server;
+//! bytes and asks nothing twice; bad sources are told.
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
-    rc::Rc,
 };
 
 use selfrag::{
@@ -22,8 +14,7 @@ use selfrag::{
         from_qa::json_lines,
         generator::{
             critic::{Critic, Verdict, prompt},
-            engine_critic::EngineCritic,
-            settings::{CriticTemplate, Reading, Settings},
+            settings::{CriticTemplate, Settings},
             sources::{self, SourceFile},
             steps::Steps,
             work::Work,
@@ -33,13 +24,10 @@ use selfrag::{
         report::report,
         rows::TrainingFile,
     },
-    generator::{Generator, SeqId, StepOutput},
     platform::LocalFuture,
     retriever::{Hit, Passage, Retriever},
-    tokenizer::{EncodeOptions, Tokenizer},
 };
 use serde_json::{Value, json};
-use server::{Reply, serve};
 
 struct Scratch(PathBuf);
 
@@ -80,7 +68,9 @@ fn verdict(judgement: Judgement<'_>) -> &'static str {
         Judgement::NextRetrieval { .. } => "[Retrieval]",
         Judgement::Relevance { evidence, .. } if about_dens(evidence) => "[Relevant]",
         Judgement::Relevance { .. } => "[Irrelevant]",
-        Judgement::Support { evidence, output, .. } if about_dens(evidence) && about_dens(output) => "[Fully supported]",
+        Judgement::Support { evidence, output, .. } if about_dens(evidence) && about_dens(output) => {
+            "[Fully supported]"
+        }
         Judgement::Support { .. } => "[No support / Contradictory]",
         Judgement::Utility { .. } => "[Utility:5]",
     }
@@ -291,7 +281,9 @@ fn a_folder_of_another_run_is_refused() {
         run(&folder, sources, settings, 1, (None, None)).rows.unwrap_err().to_string()
     };
     let error_of_docs = error(&Settings { n_docs: 3, top_n: 3, ..Settings::paper() }, &sources);
-    assert!(error_of_docs.contains("passages.jsonl: line 1: ") && error_of_docs.contains("by.n_docs is 10 there and 3 now"));
+    assert!(
+        error_of_docs.contains("passages.jsonl: line 1: ") && error_of_docs.contains("by.n_docs is 10 there and 3 now")
+    );
     let alpaca = Settings { critic_template: CriticTemplate::Alpaca, ..Settings::paper() };
     assert!(error(&alpaca, &sources).contains("by.template is \"training\" there and \"alpaca\" now"));
     let mut changed = rows();
@@ -335,211 +327,6 @@ fn draws_follow_from_the_seed() {
     assert!(half.lines().all(|row| more.contains(row)), "a larger share has the smaller one in it");
 }
 
-/// A model with a fixed idea of what follows a prompt, and the sequences that it holds.
-struct Fixed {
-    tokenizer: Rc<Tokenizer>,
-    /// What may be written after the prompt, and the probability of each token of it given those before.
-    lines: Vec<(Vec<u32>, Vec<f32>)>,
-    watched: Vec<u32>,
-    /// The tokens written after the prompt; none before that is read.
-    sequences: HashMap<SeqId, Option<Vec<u32>>>,
-    next: u32,
-    log: Rc<RefCell<(usize, usize)>>,
-}
-
-impl Generator for Fixed {
-    fn context_length(&self) -> usize {
-        script::CONTEXT
-    }
-
-    fn watch(&mut self, tokens: &[u32]) {
-        self.watched = tokens.to_vec();
-    }
-
-    fn start(&mut self) -> Result<SeqId> {
-        self.next += 1;
-        self.sequences.insert(SeqId(self.next), None);
-        self.log.borrow_mut().1 += 1;
-        Ok(SeqId(self.next))
-    }
-
-    fn fork(&mut self, seq: SeqId) -> Result<SeqId> {
-        let held = self.sequences[&seq].clone();
-        let fork = self.start()?;
-        self.sequences.insert(fork, held);
-        Ok(fork)
-    }
-
-    fn free(&mut self, seq: SeqId) {
-        self.sequences.remove(&seq).expect("a sequence is freed once");
-        self.log.borrow_mut().1 -= 1;
-    }
-
-    fn forward<'a>(&'a mut self, batch: &'a [(SeqId, Vec<u32>)]) -> LocalFuture<'a, Result<Vec<StepOutput>>> {
-        self.log.borrow_mut().0 += 1;
-        let mut outputs = Vec::new();
-        for (seq, tokens) in batch {
-            let held = self.sequences.get_mut(seq).expect("a live sequence");
-            match held {
-                Some(written) => written.extend(tokens),
-                None => *held = Some(Vec::new()),
-            }
-            let written = held.as_deref().unwrap_or_default();
-            let mut next: HashMap<u32, f32> = HashMap::new();
-            for (line, probs) in self.lines.iter().filter(|(line, _)| line.starts_with(written)) {
-                match line.get(written.len()) {
-                    Some(token) => *next.entry(*token).or_default() = probs[written.len()],
-                    None => *next.entry(self.tokenizer.eos().unwrap()).or_default() = 1.0,
-                }
-            }
-            let (token, prob) = next.iter().max_by(|a, b| a.1.total_cmp(b.1)).expect("a line");
-            let watched = self.watched.iter().map(|id| next.get(id).copied().unwrap_or(1e-9).ln()).collect();
-            outputs.push(StepOutput { token: *token, logprob: prob.ln(), watched });
-        }
-        Box::pin(std::future::ready(Ok(outputs)))
-    }
-}
-
-/// A critic that writes `lines`; the probability is that of a line's first token that others do not share, and of the one after.
-fn engine_critic(lines: &[(&str, f32, f32)], reading: Reading) -> (EngineCritic, Rc<RefCell<(usize, usize)>>) {
-    let (tokenizer, _) = script::tokenizer();
-    let encode = |text: &str| tokenizer.encode(text, EncodeOptions::CONTINUE).unwrap();
-    let tokens: Vec<Vec<u32>> = lines.iter().map(|(text, ..)| encode(text)).collect();
-    let probs = |at: usize| {
-        let shared = |depth: usize| tokens.iter().filter(|line| line[..depth.min(line.len())] == tokens[at][..depth]).count();
-        let branch = (1..=tokens[at].len()).find(|depth| shared(*depth) == 1).expect("lines differ") - 1;
-        let prob = |depth: usize| match depth {
-            _ if depth == branch => lines[at].1,
-            _ if depth == branch + 1 => lines[at].2,
-            _ => 1.0,
-        };
-        (0..tokens[at].len()).map(prob).collect::<Vec<f32>>()
-    };
-    let log = Rc::default();
-    let generator = Fixed {
-        lines: (0..lines.len()).map(|at| (tokens[at].clone(), probs(at))).collect(),
-        tokenizer: Rc::new(script::tokenizer().0),
-        watched: Vec::new(),
-        sequences: HashMap::new(),
-        next: 0,
-        log: Rc::clone(&log),
-    };
-    let settings = Settings { critic_reading: reading, ..Settings::paper() };
-    (EngineCritic::new(Box::new(generator), tokenizer, "fixed".into(), &settings), log)
-}
-
-const ASKED: [Judgement<'static>; 2] = [
-    Judgement::Relevance { instruction: "I", evidence: "one" },
-    Judgement::Relevance { instruction: "I", evidence: "two" },
-];
-
-#[test]
-fn the_engines_critic_reads_whole_labels() {
-    // 0.6 × 0.5 is more than 0.25, 0.6 × 0.3 is less: the label's tokens count together, not its first.
-    for (second, best) in [(0.5, "[Irrelevant]"), (0.3, "[Relevant]")] {
-        let lines = [("[Relevant]", 0.25, 1.0), ("[Irrelevant]", 0.6, second)];
-        let (mut critic, log) = engine_critic(&lines, Reading::Logprob);
-        let verdicts = critic.judge(&ASKED).unwrap();
-        for verdict in &verdicts {
-            assert_eq!((verdict.pred.as_str(), &verdict.problem), (best, &None));
-            // In the order of the vocabulary: Irrelevant, Relevant.
-            let found = verdict.logprobs.as_ref().unwrap();
-            for (found, expected) in found.iter().zip([0.6 * second, 0.25]) {
-                assert!((found.exp() - expected).abs() < 1e-5, "{found} is not ln {expected}");
-            }
-        }
-        let (tokenizer, _) = script::tokenizer();
-        let length = |label: &str| tokenizer.encode(label, EncodeOptions::CONTINUE).unwrap().len();
-        let longest = length("[Irrelevant]").max(length("[Relevant]"));
-        assert_eq!(*log.borrow(), (longest, 0), "a pass for each token, no sequence left behind");
-    }
-}
-
-#[test]
-fn a_prompt_that_does_not_fit_is_told_and_the_others_judged() {
-    let (mut critic, _) = engine_critic(&[("[Relevant]", 0.9, 1.0), ("[Irrelevant]", 0.1, 1.0)], Reading::Logprob);
-    let long = "long ".repeat(script::CONTEXT);
-    let asked = [ASKED[0], Judgement::Relevance { instruction: "I", evidence: &long }, ASKED[1]];
-    let verdicts = critic.judge(&asked).unwrap();
-    assert_eq!([0, 2].map(|at| verdicts[at].pred.as_str()), ["[Relevant]"; 2]);
-    assert!(verdicts[1].problem.as_ref().unwrap().contains("at most 4096 fit") && verdicts[1].pred.is_empty());
-}
-
-#[test]
-fn greedy_reading_takes_what_is_written() {
-    let lines = [("[Relevant]\n\nso", 0.6, 1.0), ("[Irrelevant]", 0.3, 1.0)];
-    let (mut critic, log) = engine_critic(&lines, Reading::Greedy);
-    let verdicts = critic.judge(&ASKED).unwrap();
-    assert_eq!(verdicts.iter().map(|verdict| verdict.pred.as_str()).collect::<Vec<_>>(), ["[Relevant]"; 2]);
-    assert!(verdicts[0].logprobs.is_none() && log.borrow().1 == 0);
-    let (mut critic, log) = engine_critic(&[("maybe so", 0.6, 1.0), ("perhaps", 0.1, 1.0)], Reading::Greedy);
-    assert_eq!(critic.judge(&ASKED).unwrap()[1].pred, "maybe so", "whatever it is");
-    assert_eq!(log.borrow().1, 0);
-}
-
-fn selfrag(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_selfrag")).args(["data", "generator"]).args(args).output().unwrap()
-}
-
-#[test]
-fn the_command_line_asks_a_server() {
-    let scratch = Scratch::new("command");
-    let sources = scratch.write("sources.jsonl", &rows());
-    let lines: Vec<Value> = passages().iter().map(|passage| serde_json::to_value(passage).unwrap()).collect();
-    let (shelf, work, output, summary) =
-        (scratch.write("passages.jsonl", &lines), scratch.path("work"), scratch.path("rows.jsonl"), scratch.path("s.json"));
-    let (address, seen) = serve(|number, path, body| {
-        assert_eq!(path, "/v1/completions");
-        let prompt = body["prompt"].as_str().unwrap();
-        let text = match prompt {
-            _ if number == 1 => return Reply::Answer("503 Service Unavailable", "retry-after: 0\r\n", "{}".into()),
-            _ if prompt.contains("Mice fear") => return Reply::Answer("400 Bad Request", "", "too long".into()),
-            _ if prompt.contains("seeking additional information") && prompt.contains("poem") => "[No Retrieval]",
-            _ if prompt.contains("seeking additional information") => "[Retrieval]",
-            _ if prompt.contains("three cases") => "[Continue to Use Evidence]\n\nExplanation",
-            _ if prompt.contains("perceived utility") => "[Utility:5]</s>",
-            _ if prompt.contains("rating of [Relevant]") => "[Relevant]",
-            _ => "[Fully supported]",
-        };
-        Reply::json(&json!({"choices": [{"text": text}]}))
-    });
-    let base = [sources.as_str(), "--work", &work, "--output", &output, "--summary", &summary, "--passages", &shelf];
-    let critic = ["--critic-server", &address, "--critic-model", "c", "--concurrency", "2"];
-    let run = |more: &[&str]| selfrag(&[&base[..], &critic, more].concat());
-    let first = run(&["--critic-choices", "structured_outputs"]);
-    let text = String::from_utf8(first.stderr).unwrap();
-    assert!(first.status.success(), "{text}");
-    assert!(text.contains("problem: 1 × not judged") && text.contains("2 rows of 2 sources"), "{text}");
-    let rows = fs::read_to_string(&output).unwrap();
-    let second = "[Continue to Use Evidence]They also hunt mice at night.[Utility:5]";
-    assert_eq!(outputs(&rows), [format!("{DENS}{second}"), POEM.to_owned()]);
-    {
-        let bodies = seen.bodies.lock().unwrap();
-        let body = bodies.iter().find(|body| body["prompt"].as_str().unwrap().contains("rating of [Relevant]")).unwrap();
-        assert_eq!((&body["model"], &body["max_tokens"], &body["temperature"]), (&json!("c"), &json!(15), &json!(0.0)));
-        assert_eq!(body["structured_outputs"]["choice"], json!(["[Irrelevant]", "[Relevant]"]));
-    }
-    let summary: Value = serde_json::from_slice(&fs::read(&summary).unwrap()).unwrap();
-    assert_eq!((&summary["settings"]["seed"], &summary["rows"]), (&json!(1), &json!(2)));
-    assert_eq!(summary["notes"]["problems"]["not judged"], 1);
-    let asked = seen.count();
-    assert!(run(&["--critic-choices", "structured_outputs"]).status.success());
-    assert_eq!((seen.count(), fs::read_to_string(&output).unwrap()), (asked, rows), "all steps are done");
-    for (more, problem) in [
-        (&[][..], "choices: structured_outputs"),
-        (&["--strict", "--critic-choices", "structured_outputs"], "1 problems, none expected with --strict"),
-        (&["--set", "keep=1"], "no such setting"),
-        (&["--set", "keep_no_retrieval=2"], "a number from 0 to 1 expected"),
-        (&["--batch", "0"], "--batch: at least 1 expected"),
-        (&["--config", "neither"], "invalid value"),
-    ] {
-        let run = run(more);
-        let text = String::from_utf8(run.stderr).unwrap();
-        assert!(!run.status.success() && text.contains(problem), "{problem}\n{text}");
-    }
-    assert!(!selfrag(&base).status.success(), "a critic is needed");
-}
-
 #[test]
 fn bad_sources_are_told_and_counted() {
     let scratch = Scratch::new("bad");
@@ -566,13 +353,20 @@ fn bad_sources_are_told_and_counted() {
     }
     assert_eq!(problems.len(), 4);
     // A set's own rows, and a name for rows that have none.
-    let fever = scratch.write("fever.jsonl", &[json!({"question": "C.", "answers": ["REFUTES"]}), json!({"question": 1})]);
+    let fever =
+        scratch.write("fever.jsonl", &[json!({"question": "C.", "answers": ["REFUTES"]}), json!({"question": 1})]);
     let mut notes = Notes::default();
-    let named = [file(&format!("fever={fever}")), file(&format!("alpaca={}", scratch.write("plain.jsonl", &rows()[1..])))];
+    let named =
+        [file(&format!("fever={fever}")), file(&format!("alpaca={}", scratch.write("plain.jsonl", &rows()[1..])))];
     let found = sources::read(&named, &mut notes).unwrap();
     assert_eq!((found[0].id.as_str(), found[0].output.as_str(), found[1].set.as_str()), ("fever_0", "false", "alpaca"));
     assert_eq!(found[0].query(), "C.", "without the task's words");
     assert!(notes.problems[0].1.to_string().contains("fever.jsonl: line 2: question: a number, a text expected"));
     let empty = scratch.write("empty.jsonl", &[]);
-    assert!(sources::read(&[file(&empty)], &mut notes).unwrap_err().to_string().contains("empty.jsonl: rows: no usable source"));
+    assert!(
+        sources::read(&[file(&empty)], &mut notes)
+            .unwrap_err()
+            .to_string()
+            .contains("empty.jsonl: rows: no usable source")
+    );
 }

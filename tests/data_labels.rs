@@ -148,7 +148,7 @@ fn every_question_gets_a_label_or_a_reason() {
     let problems = aside[0]["problems"].as_array().unwrap();
     assert!(problems[0].as_str().unwrap().contains("[Utility:5]") && problems[1] == "empty" && problems.len() == 3);
     assert_eq!(aside[0]["responses"][0]["usage"]["prompt_tokens"], 100, "the whole answer is kept");
-    let body = &seen.bodies.lock().unwrap()[4];
+    let body = seen.bodies.lock().unwrap()[4].clone();
     assert_eq!((&body["model"], &body["temperature"], &body["max_tokens"]), (&json!("m"), &json!(1.0), &json!(200)));
     let at_once = seen.most_at_once.load(std::sync::atomic::Ordering::SeqCst);
     assert!(at_once <= 2, "{at_once} at once, 2 allowed");
@@ -223,7 +223,8 @@ fn a_server_that_is_gone_ends_the_run() {
 fn the_cost_is_known_before() {
     let scratch = Scratch::new("cost");
     let (address, seen) = obedient(|_| None);
-    let rows = [row("a", "[Yes]"), row("a", "[Yes]"), json!({"q_id": "b", "instruction": " ", "output": "x"}), json!([1])];
+    let rows =
+        [row("a", "[Yes]"), row("a", "[Yes]"), json!({"q_id": "b", "instruction": " ", "output": "x"}), json!([1])];
     let (input, output) = (scratch.write("rows.jsonl", &rows), scratch.path("labels.jsonl"));
     let jobs = ["--job", "retrieval", "utility", "relevance"];
     let run = ask(&address, &input, &output, &[&jobs[..], &["--estimate-only"]].concat());
@@ -231,7 +232,10 @@ fn the_cost_is_known_before() {
     assert!(run.status.success(), "{text}");
     assert!(text.contains("2 questions (retrieval 1, utility 1): about "), "{text}");
     assert!(text.contains("at most 400 out; --price-input"), "{text}");
-    assert!(text.contains("rows.jsonl: line 3: instruction: missing or empty, a text expected for retrieval"), "{text}");
+    assert!(
+        text.contains("rows.jsonl: line 3: instruction: missing or empty, a text expected for retrieval"),
+        "{text}"
+    );
     assert!(text.contains("rows.jsonl: line 4: an object expected"), "{text}");
     assert!(text.contains("rows.jsonl: line 1: evidence: missing or empty, a text expected for relevance"), "{text}");
     assert!(text.contains("left out: 2 × questions: asked already"), "{text}");
@@ -239,7 +243,10 @@ fn the_cost_is_known_before() {
     assert!(err(&ask(&address, &input, &output, &[&jobs[..], &prices].concat())).contains("at most 400.00 by"));
     let run = ask(&address, &input, &output, &jobs);
     assert!(!run.status.success() && err(&run).contains("--yes expected"), "{}", err(&run));
-    assert!(err(&ask(&address, &input, &output, &[&jobs[..], &["--yes", "--strict"]].concat())).contains("expected with --strict"));
+    assert!(
+        err(&ask(&address, &input, &output, &[&jobs[..], &["--yes", "--strict"]].concat()))
+            .contains("expected with --strict")
+    );
     assert_eq!(seen.count(), 0, "nobody was asked");
     for (options, problem) in [
         (["--temperature", "nan"], "setting temperature"),
@@ -290,8 +297,10 @@ fn label_file(scratch: &Scratch) -> String {
         item.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         item
     };
-    let record = |key: &str, job: &str, label: Value, fields: Value| json!({"key": key, "job": job, "label": label,
-        "problem": null, "response": {}, "item": item(fields)});
+    let record = |key: &str, job: &str, label: Value, fields: Value| {
+        json!({"key": key, "job": job, "label": label,
+        "problem": null, "response": {}, "item": item(fields)})
+    };
     let rows = [
         json!({"header": "selfrag data critic-labels", "model": "m"}),
         record("k1", "retrieval", json!("[No Retrieval]"), json!({})),
@@ -332,9 +341,8 @@ fn labels_become_the_critics_rows() {
     };
     let pair = |input: &str, output: &str| (input.to_owned(), output.to_owned());
     assert_eq!(shown(&rows, "retrieval"), [pair("Task instruction: I", "[No Retrieval]")]);
-    let sentence = |preceding: &str| {
-        format!("Task instruction: I\nPreceding sentences: {preceding}\nEvidence: T\nE\nOutput: S")
-    };
+    let sentence =
+        |preceding: &str| format!("Task instruction: I\nPreceding sentences: {preceding}\nEvidence: T\nE\nOutput: S");
     assert_eq!(
         shown(&rows, "multi_retrieval"),
         [pair(&sentence(""), "[Retrieval]"), pair(&sentence("P"), "[Continue to Use Evidence]")]

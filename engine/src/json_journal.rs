@@ -49,7 +49,8 @@ impl JsonJournal {
                     continue;
                 }
                 let bad = |problem: String| Error::input(&name, "line 1", problem);
-                let found: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("a header expected: {e}")))?;
+                let found: Value =
+                    serde_json::from_slice(&bytes).map_err(|e| bad(format!("a header expected: {e}")))?;
                 check_header(&found, header).map_err(bad)?;
             }
         }

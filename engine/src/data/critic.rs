@@ -234,7 +234,8 @@ mod tests {
         let row =
             Judgement::Support { instruction: "I", preceding: "", evidence: "E", output: "O" }.row("x".into(), FULLY);
         assert_eq!(row.input, "Task instruction: I\nOutput: O\nEvidence: E");
-        let next = Judgement::NextRetrieval { instruction: "I", preceding: "P", evidence: "E", output: "O", three_way: true };
+        let next =
+            Judgement::NextRetrieval { instruction: "I", preceding: "P", evidence: "E", output: "O", three_way: true };
         assert_eq!(
             next.row("x".into(), CONTINUE).input,
             "Task instruction: I\nPreceding sentences: P\nEvidence: E\nOutput: O"

@@ -24,19 +24,28 @@ pub mod sentences;
 pub mod sets;
 pub mod settings;
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+};
 
 use crate::{Error, Result};
 
 /// Writes a file whole or not at all: under another name first, on the disk, and then renamed.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole_with(path, |file| file.write_all(bytes))
+}
+
+/// The same by what `write` does.
+pub fn write_whole_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
+    let whole = || {
+        let mut file = BufWriter::new(File::create(&partial)?);
+        write(&mut file)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         std::fs::rename(&partial, path)
     };
-    write().map_err(|e| Error::io(path.display().to_string(), e))
+    whole().map_err(|e| Error::io(path.display().to_string(), e))
 }

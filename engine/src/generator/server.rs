@@ -170,14 +170,7 @@ impl Server {
     /// Sleeps until a request may begin, and takes that place.
     fn wait_for_turn(&self) {
         let now = Instant::now();
-        let start = {
-            let mut next = self.next.lock().expect("no holder panics");
-            let start = (*next).max(now);
-            if let Some(per_minute) = self.options.per_minute {
-                *next = start + Duration::from_secs(60) / per_minute;
-            }
-            start
-        };
+        let start = turn(&mut self.next.lock().expect("no holder panics"), now, self.options.per_minute);
         thread::sleep(start - now);
     }
 
@@ -218,6 +211,15 @@ impl Server {
     }
 }
 
+/// When a request may begin that wants to now; `next` becomes the earliest time of the one after it.
+fn turn(next: &mut Instant, now: Instant, per_minute: Option<u32>) -> Instant {
+    let start = (*next).max(now);
+    if let Some(per_minute) = per_minute {
+        *next = start + Duration::from_secs(60) / per_minute;
+    }
+    start
+}
+
 /// How long to wait after try `attempt`, counted from 0: the seconds that the server says, or 0.5 s doubled each time. A date in
 /// `Retry-After` is not read.
 fn wait(attempt: u32, retry_after: Option<&str>) -> Duration {
@@ -230,6 +232,18 @@ fn wait(attempt: u32, retry_after: Option<&str>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_spread_over_the_minute() {
+        let now = Instant::now();
+        let seconds = |per_minute, times: [u64; 4]| {
+            let mut next = now;
+            let mut start = |at| turn(&mut next, now + Duration::from_secs(at), per_minute) - now;
+            times.map(&mut start).map(|start| start.as_secs())
+        };
+        assert_eq!(seconds(Some(20), [0, 0, 0, 30]), [0, 3, 6, 30]);
+        assert_eq!(seconds(None, [0, 0, 0, 30]), [0, 0, 0, 30]);
+    }
 
     #[test]
     fn waits_double_unless_the_server_says() {

@@ -145,18 +145,20 @@ fn ask(args: &Ask) -> anyhow::Result<()> {
     tell(&notes);
     refuse(&notes, args.strict)?;
     anyhow::ensure!(!questions.is_empty(), "nothing to ask: no row has the fields of its job");
-    // An estimate leaves no file behind.
-    let begun = args.output.exists() || !args.estimate_only;
-    let labels = begun.then(|| Labels::open(&args.output, &args.options, args.overwrite && !args.estimate_only));
-    let labels = labels.transpose()?;
+    // An estimate leaves no file behind, and nothing is thrown away before it is agreed to.
+    let taken_up = args.output.exists() && !args.overwrite;
+    let labels = taken_up.then(|| Labels::open(&args.output, &args.options, false)).transpose()?;
     let wanted = |question: &&_| labels.as_ref().is_none_or(|labels| labels.missing(question, args.reasks));
     let prices = args.price_input.zip(args.price_output).map(|(input, output)| [input, output]);
     let estimate = Estimate::new(questions.iter().filter(wanted), &args.options, prices);
     eprintln!("{estimate}");
-    let Some(mut labels) = labels.filter(|_| !args.estimate_only) else { return Ok(()) };
-    if !estimate.is_empty() && !args.yes && !confirmed()? {
+    if args.estimate_only || !(estimate.is_empty() || args.yes || confirmed()?) {
         return Ok(());
     }
+    let mut labels = match labels {
+        Some(labels) => labels,
+        None => Labels::open(&args.output, &args.options, args.overwrite)?,
+    };
     let bar = ProgressBar::new(estimate.len() as u64);
     bar.set_style(ProgressStyle::with_template("{spinner} asking {bar:30} {pos}/{len} {eta}")?);
     let asked = labels.ask(&server, &questions, &args.options, args.reasks, &mut || bar.inc(1));

@@ -64,8 +64,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     args.settings.check()?;
     let outputs: Vec<&PathBuf> =
         [Some(&args.output), args.critic.as_ref(), args.summary.as_ref()].into_iter().flatten().collect();
-    let read: Vec<&PathBuf> =
-        [&args.sets, &args.instructions, &args.exclude_questions].into_iter().flatten().collect();
+    let read: Vec<&PathBuf> = [&args.sets, &args.instructions, &args.exclude_questions].into_iter().flatten().collect();
     check_outputs(&read, &outputs)?;
     let (mut corpus, mut notes, mut exclusion) = (Corpus::default(), Notes::default(), Exclusion::default());
     for excluded in &args.exclude_titles {

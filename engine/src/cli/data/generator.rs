@@ -159,7 +159,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     refuse(&notes, args.strict)?;
     anyhow::ensure!(!rows.is_empty(), "no rows: {} sources, none of which gives one", sources.len());
     if let Some(path) = &args.summary {
-        let summary = serde_json::json!({"settings": settings, "sources": sources.len(), "rows": rows.len(), "notes": notes});
+        let summary =
+            serde_json::json!({"settings": settings, "sources": sources.len(), "rows": rows.len(), "notes": notes});
         write_whole(path, format!("{}\n", serde_json::to_string_pretty(&summary)?).as_bytes())?;
     }
     eprintln!("{} rows of {} sources", rows.len(), sources.len());

@@ -1,4 +1,4 @@
-//! Labels → rows (`postprocess_data.py`, paper appendix A.2): a token for each sentence, a passage where the token asks for one, the
+//! Labels → rows (`postprocess_data.py`, paper §3.2.2): a token for each sentence, a passage where the token asks for one, the
 //! utility at the end.
 //!
 //! ```text
@@ -169,7 +169,8 @@ impl Row<'_> {
 
     /// The passage of the highest rank that is relevant and supports at least partially, else any that has its labels.
     fn supported(&self, at: usize, passages: &[Judged]) -> Result<usize, Dropped> {
-        let good = |judged: &Judged| judged.relevance == Some(RELEVANT) && matches!(judged.support, Some(FULLY | PARTIALLY));
+        let good =
+            |judged: &Judged| judged.relevance == Some(RELEVANT) && matches!(judged.support, Some(FULLY | PARTIALLY));
         if let Some(best) = passages.iter().position(good) {
             return Ok(best);
         }
@@ -187,7 +188,9 @@ impl Row<'_> {
         let valid = |place: &usize| passages[*place].relevance.is_some() && passages[*place].support.is_some();
         let all: Vec<usize> = (0..passages.len()).filter(valid).collect();
         let first = |support: usize| {
-            let fits = |place: &&usize| passages[**place].relevance == Some(RELEVANT) && passages[**place].support == Some(support);
+            let fits = |place: &&usize| {
+                passages[**place].relevance == Some(RELEVANT) && passages[**place].support == Some(support)
+            };
             all.iter().find(fits).copied()
         };
         let irrelevant: Vec<usize> =

@@ -93,9 +93,9 @@ pub enum Choices {
     /// None: any server knows them.
     #[default]
     None,
-    /// `guided_choice`: vLLM before 0.12.
+    /// `guided_choice`: older vLLM.
     GuidedChoice,
-    /// `structured_outputs.choice`: vLLM since 0.11.
+    /// `structured_outputs.choice`: newer vLLM.
     StructuredOutputs,
 }
 

@@ -142,7 +142,9 @@ fn turn(item: &Map<String, Value>) -> Result<(String, String), Unused> {
         return Err(Unused::LeftOut("sources: not a single turn"));
     };
     let said = |message: &Value, role: &str| match (message["role"].as_str(), message["content"].as_str()) {
-        (Some(found), Some(text)) if found == role => Ok(text.replace("\nOutput:", "").trim_end_matches('\n').to_owned()),
+        (Some(found), Some(text)) if found == role => {
+            Ok(text.replace("\nOutput:", "").trim_end_matches('\n').to_owned())
+        }
         _ => Err(format!("messages: {{\"role\": {role:?}, \"content\": a text}} expected")),
     };
     let (instruction, output) = (said(user, "user")?, said(assistant, "assistant")?);
@@ -177,7 +179,10 @@ mod tests {
         assert_eq!(made("nq", dpr("A")), pair("Q?", "A"));
         assert_eq!(made("wow", dpr("A")), pair(&format!("{WOW}## Input:\n\nQ?"), "A"));
         let fever = format!("{FEVER}## Input:\n\nQ?");
-        assert_eq!((made("fever", dpr("REFUTES")), made("fever", dpr("SUPPORTS"))), (pair(&fever, "false"), pair(&fever, "true")));
+        assert_eq!(
+            (made("fever", dpr("REFUTES")), made("fever", dpr("SUPPORTS"))),
+            (pair(&fever, "false"), pair(&fever, "true"))
+        );
         let asqa = json!({"ambiguous_question": "Q?", "annotations": [{"long_answer": "Long."}, {}]});
         assert_eq!(made("asqa", asqa), pair(&format!("{ASQA}## Input:\n\nQ?"), "Long."));
         let choice = format!("{CHOICE}## Input:\n\nQ?\nA: w\nB: x\nC: y\nD: z");
@@ -188,7 +193,8 @@ mod tests {
             texts.iter().zip(["A", "B", "C", "D"]).map(|(text, label)| json!({"text": text, "label": label})).collect();
         let own = json!({"question": {"stem": "Q?", "choices": listed}, "answerKey": "D"});
         assert_eq!(made("arc_easy", own), pair(&choice, "D"));
-        let obqa = json!({"question_stem": "Q?", "choices": {"text": texts, "label": ["A", "B", "C", "D"]}, "answerKey": "A"});
+        let obqa =
+            json!({"question_stem": "Q?", "choices": {"text": texts, "label": ["A", "B", "C", "D"]}, "answerKey": "A"});
         assert_eq!(made("obqa", obqa), pair(&choice, "A"));
         let messages = |user: &str| json!({"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": "A\n\n"}]});
         assert_eq!(made("alpaca", messages("Do it.\nOutput:")), pair("Do it.", "A"));

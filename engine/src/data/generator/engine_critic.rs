@@ -140,9 +140,8 @@ impl Critic for EngineCritic {
             let text = prompt(*judgement, self.template);
             let tokens = self.tokenizer.encode(&text, EncodeOptions::START)?;
             let labels = NAMES[judgement.labels()].iter();
-            let labels: Vec<Vec<u32>> = labels
-                .map(|name| self.tokenizer.encode(name, EncodeOptions::CONTINUE))
-                .collect::<Result<_>>()?;
+            let labels: Vec<Vec<u32>> =
+                labels.map(|name| self.tokenizer.encode(name, EncodeOptions::CONTINUE)).collect::<Result<_>>()?;
             let longest = labels.iter().map(Vec::len).max().unwrap_or_default().max(MAX_NEW_TOKENS);
             let (needed, available) = (tokens.len() + longest, self.generator.context_length());
             if needed > available {

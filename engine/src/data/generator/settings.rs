@@ -21,7 +21,7 @@ pub enum Behaviour {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selection {
-    /// The first that is relevant and supports at least partially; else any, at random (paper, appendix A.2).
+    /// The first that is relevant and supports at least partially; else any, at random (the paper's account of its data).
     Supported,
     /// The first that is relevant and supports fully; else, by chance, the first that supports partially, or not; else a random
     /// irrelevant one (`postprocess_data.py`). [`Settings::irrelevant_sets`] get an irrelevant one wherever there is any.
@@ -227,8 +227,12 @@ mod tests {
         };
         assert_eq!(of(&[]).unwrap(), Settings::compat());
         let changed = of(&["seed=7", "selection=supported", "irrelevant_sets=[\"nq\"]"]).unwrap();
-        let expected =
-            Settings { seed: 7, selection: Selection::Supported, irrelevant_sets: vec!["nq".into()], ..Settings::compat() };
+        let expected = Settings {
+            seed: 7,
+            selection: Selection::Supported,
+            irrelevant_sets: vec!["nq".into()],
+            ..Settings::compat()
+        };
         assert_eq!(changed, expected);
         Settings::paper().check().unwrap();
         for (change, problem) in [

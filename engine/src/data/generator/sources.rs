@@ -80,7 +80,8 @@ impl std::str::FromStr for SourceFile {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        let is_name = |name: &str| !name.is_empty() && name.chars().all(|char| char.is_alphanumeric() || "_-".contains(char));
+        let is_name =
+            |name: &str| !name.is_empty() && name.chars().all(|char| char.is_alphanumeric() || "_-".contains(char));
         Ok(match text.split_once('=') {
             Some((set, path)) if is_name(set) => Self { set: Some(set.to_owned()), path: path.into() },
             _ => Self { set: None, path: text.into() },

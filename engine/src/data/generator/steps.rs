@@ -105,10 +105,8 @@ impl Steps<'_> {
         // The others' answers are done: the released code goes on with them, and uses none of it.
         let wanted: Vec<usize> =
             (0..sources.len()).filter(|at| need[*at].is_some_and(|need| need != NO_RETRIEVAL)).collect();
-        let queries: Vec<(String, String)> = wanted
-            .iter()
-            .map(|at| (ids[*at].clone(), format!("{} {}", asked[*at], sources[*at].output)))
-            .collect();
+        let queries: Vec<(String, String)> =
+            wanted.iter().map(|at| (ids[*at].clone(), format!("{} {}", asked[*at], sources[*at].output))).collect();
         let initial = self.search("initial_passages", &queries, 1, notes)?;
         let inputs = self.inputs(sources, &asked, &wanted, &initial);
         self.work.write("sentences", &inputs)?;
@@ -121,7 +119,8 @@ impl Steps<'_> {
         };
         let later: Vec<usize> = (0..inputs.len()).filter(|at| !inputs[*at].skipped && !first(*at)).collect();
         let later_ids: Vec<String> = later.iter().map(|at| inputs[*at].id.clone()).collect();
-        let shown = |text: &'_ str| if text.is_empty() && settings.show_none { "None".to_owned() } else { text.to_owned() };
+        let shown =
+            |text: &'_ str| if text.is_empty() && settings.show_none { "None".to_owned() } else { text.to_owned() };
         let texts: Vec<[String; 2]> =
             inputs.iter().map(|input| [shown(&input.preceding_sentences), shown(&input.evidence)]).collect();
         let next = |at: usize| {
@@ -160,17 +159,13 @@ impl Steps<'_> {
         notes: &mut Notes,
     ) -> Result<Vec<Option<usize>>> {
         let settings = self.settings;
-        let items: Vec<(String, String)> = ids
-            .iter()
-            .enumerate()
-            .map(|(at, id)| {
-                let (_, instruction, input) = judgement(at).asked();
-                (id.clone(), format!("{instruction}\0{input}"))
-            })
-            .collect();
+        let asked = |at: usize| {
+            let (_, instruction, input) = judgement(at).asked();
+            format!("{instruction}\0{input}")
+        };
         let by = json!({"critic": self.critic.name(), "template": settings.critic_template,
             "reading": settings.critic_reading});
-        let pass = Pass { step, by, items: &items, batch: self.batch };
+        let pass = Pass { step, by, ids, asked: &asked, batch: self.batch };
         let mut run = |range: Range<usize>| {
             let asked: Vec<Judgement<'_>> = range.map(judgement).collect();
             self.critic.judge(&asked)
@@ -208,7 +203,9 @@ impl Steps<'_> {
         notes: &mut Notes,
     ) -> Result<Vec<Vec<Passage>>> {
         let by: Value = json!({"retriever": self.retriever_name, "n_docs": n_docs});
-        let pass = Pass { step, by, items: queries, batch: SEARCHES };
+        let ids: Vec<String> = queries.iter().map(|(id, _)| id.clone()).collect();
+        let asked = |at: usize| queries[at].1.clone();
+        let pass = Pass { step, by, ids: &ids, asked: &asked, batch: SEARCHES };
         let mut run = |range: Range<usize>| {
             let texts: Vec<&str> = queries[range].iter().map(|(_, query)| query.as_str()).collect();
             let found = block_on(self.retriever.search(&texts, n_docs))?;
@@ -231,13 +228,7 @@ impl Steps<'_> {
     }
 
     /// The sentences of the answers that need passages.
-    fn inputs(
-        &self,
-        sources: &[Source],
-        asked: &[String],
-        wanted: &[usize],
-        initial: &[Vec<Passage>],
-    ) -> Vec<Input> {
+    fn inputs(&self, sources: &[Source], asked: &[String], wanted: &[usize], initial: &[Vec<Passage>]) -> Vec<Input> {
         let mut inputs = Vec::new();
         for (&source, initial) in wanted.iter().zip(initial) {
             let (query, output) = (sources[source].query(), &sources[source].output);
@@ -308,9 +299,8 @@ impl Steps<'_> {
         let relevance =
             |at: usize| Judgement::Relevance { instruction: &pairs[at].instruction, evidence: &pairs[at].evidence };
         let relevance = self.judge("relevance", &ids, &relevance, notes)?;
-        let asked: Vec<usize> = (0..pairs.len())
-            .filter(|at| settings.support_of_irrelevant || relevance[*at] == Some(RELEVANT))
-            .collect();
+        let asked: Vec<usize> =
+            (0..pairs.len()).filter(|at| settings.support_of_irrelevant || relevance[*at] == Some(RELEVANT)).collect();
         let ids: Vec<String> = asked.iter().map(|at| ids[*at].clone()).collect();
         let support = |at: usize| {
             let pair = &pairs[asked[at]];
@@ -329,8 +319,7 @@ impl Steps<'_> {
 
         let mut passages: HashMap<usize, Vec<Judged>> = HashMap::new();
         for (at, pair) in pairs.iter().enumerate() {
-            let judged =
-                Judged { passage: pair.evidence.clone(), relevance: relevance[at], support: support[at] };
+            let judged = Judged { passage: pair.evidence.clone(), relevance: relevance[at], support: support[at] };
             passages.entry(pair.input).or_default().push(judged);
         }
         let mut answers: Vec<Answer<'s>> = sources

@@ -19,13 +19,14 @@ use super::{
     wording,
 };
 use crate::{
-    Error, Result, data::write_whole, generator::server::Server, json_journal::JsonJournal, tokenizer::reflection::NAMES,
+    Error, Result, data::write_whole, generator::server::Server, json_journal::JsonJournal,
+    tokenizer::reflection::NAMES,
 };
 
 /// Requests given up one after the other that end a run: the server is gone, or the options are wrong.
 const MOST_FAILURES: usize = 5;
 
-/// How the model is asked. The defaults of the numbers are the paper's (§A.1: GPT-4 with temperature 1, 200 tokens).
+/// How the model is asked. The numbers' defaults are the paper's (GPT-4 with temperature 1, 200 tokens).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 pub struct Options {
     /// The model's name at the server.

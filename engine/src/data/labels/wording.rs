@@ -160,14 +160,8 @@ mod tests {
     use super::*;
     use crate::data::labels::answer;
 
-    const JOBS: [Job; 6] = [
-        Job::Retrieval,
-        Job::MultiRetrieval,
-        Job::MultiRetrievalThreeWay,
-        Job::Relevance,
-        Job::Support,
-        Job::Utility,
-    ];
+    const JOBS: [Job; 6] =
+        [Job::Retrieval, Job::MultiRetrieval, Job::MultiRetrievalThreeWay, Job::Relevance, Job::Support, Job::Utility];
 
     /// A model that copies an example's form is understood, and each label is explained.
     #[test]
@@ -184,8 +178,7 @@ mod tests {
                 assert!(answer.contains("\nExplanation: "));
             }
             let explained = system.lines().filter_map(|line| line.split_once(" - "));
-            let mut labels: Vec<usize> =
-                explained.map(|(label, _)| answer::label(job, label).unwrap()).collect();
+            let mut labels: Vec<usize> = explained.map(|(label, _)| answer::label(job, label).unwrap()).collect();
             labels.sort();
             assert_eq!(labels, job.labels().collect::<Vec<_>>(), "{job:?}");
         }
