@@ -180,7 +180,8 @@ fn a_run_that_was_stopped_asks_what_is_missing() {
     // Killed while it wrote a line.
     let mut text = fs::read_to_string(&output).unwrap();
     let whole = text.len();
-    text += &text.lines().last().unwrap()[..40].to_owned();
+    let torn = text.lines().last().unwrap()[..40].to_owned();
+    text += &torn;
     fs::write(&output, &text).unwrap();
     let (address, second) = obedient(|_| None);
     let run = ask(&address, &input, &output, &options);
@@ -247,12 +248,20 @@ fn the_cost_is_known_before() {
         err(&ask(&address, &input, &output, &[&jobs[..], &["--yes", "--strict"]].concat()))
             .contains("expected with --strict")
     );
+    fs::write(&output, "answers that were paid for").unwrap();
+    assert!(!ask(&address, &input, &output, &[&jobs[..], &["--overwrite"]].concat()).status.success());
+    assert_eq!(
+        fs::read_to_string(&output).unwrap(),
+        "answers that were paid for",
+        "nothing goes before it is agreed to"
+    );
     assert_eq!(seen.count(), 0, "nobody was asked");
     for (options, problem) in [
         (["--temperature", "nan"], "setting temperature"),
         (["--max-tokens", "0"], "setting max-tokens"),
         (["--concurrency", "0"], "setting concurrency"),
         (["--requests-per-minute", "0"], "setting requests-per-minute"),
+        (["--price-input", "1"], "--price-output"),
         (["--body", "[1]"], "a JSON object expected"),
         (["--server", "https://x"], "http://… expected"),
     ] {

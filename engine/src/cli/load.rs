@@ -202,7 +202,7 @@ fn llama(gpu: &Gpu, weights: &dyn Weights, kv_tokens: Option<usize>) -> Result<L
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
         bar.set_style(style);
     }
-    let options = LlamaOptions { kv_tokens: kv_tokens, ..LlamaOptions::default() };
+    let options = LlamaOptions { kv_tokens, ..LlamaOptions::default() };
     let llama = block_on(Llama::load(gpu, weights, options, &mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.bytes);

@@ -3,7 +3,7 @@
 
 use std::{
     io::{IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use crate::{
     cli::terminal,
     data::{
         labels::{
-            ask::{Labels, Options, Outcome},
+            ask::{Labels, Options, Outcome, aside},
             combine,
             estimate::Estimate,
             item::{Job, questions},
@@ -126,7 +126,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn ask(args: &Ask) -> anyhow::Result<()> {
     args.options.check()?;
-    check_outputs(&args.inputs.iter().collect::<Vec<_>>(), &[&args.output])?;
+    check_outputs(&args.inputs.iter().collect::<Vec<_>>(), &[&args.output, &aside(&args.output)])?;
+    let prices = args.price_input.zip(args.price_output).map(|(input, output)| [input, output]);
+    let fits = |price: &f64| price.is_finite() && *price >= 0.0;
+    anyhow::ensure!(prices.iter().flatten().all(fits), "--price-input, --price-output: numbers from 0 expected");
     let server = Server::new(
         ServerOptions {
             address: args.server.clone(),
@@ -149,7 +152,6 @@ fn ask(args: &Ask) -> anyhow::Result<()> {
     let taken_up = args.output.exists() && !args.overwrite;
     let labels = taken_up.then(|| Labels::open(&args.output, &args.options, false)).transpose()?;
     let wanted = |question: &&_| labels.as_ref().is_none_or(|labels| labels.missing(question, args.reasks));
-    let prices = args.price_input.zip(args.price_output).map(|(input, output)| [input, output]);
     let estimate = Estimate::new(questions.iter().filter(wanted), &args.options, prices);
     eprintln!("{estimate}");
     if args.estimate_only || !(estimate.is_empty() || args.yes || confirmed()?) {
@@ -163,8 +165,11 @@ fn ask(args: &Ask) -> anyhow::Result<()> {
     bar.set_style(ProgressStyle::with_template("{spinner} asking {bar:30} {pos}/{len} {eta}")?);
     let asked = labels.ask(&server, &questions, &args.options, args.reasks, &mut || bar.inc(1));
     bar.finish_and_clear();
+    if asked.is_err() {
+        eprintln!("stopped: what was answered is kept, the same command goes on");
+    }
     let outcome = asked?;
-    say(&outcome, &labels, questions.len());
+    say(&outcome, &args.output, questions.len());
     let failed: usize = outcome.failed.values().sum();
     anyhow::ensure!(failed == 0, "{failed} questions have no answer: the same command asks them again");
     println!("{}", args.output.display());
@@ -181,12 +186,12 @@ fn confirmed() -> anyhow::Result<bool> {
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
-fn say(outcome: &Outcome, labels: &Labels, questions: usize) {
+fn say(outcome: &Outcome, output: &Path, questions: usize) {
     let Outcome { labelled, set_aside, answers, malformed, tokens, .. } = outcome;
     eprintln!("{labelled} of {questions} questions have a label, {set_aside} are set aside");
     eprintln!("{answers} answers, {malformed} of them malformed; {} tokens in, {} out", tokens[0], tokens[1]);
     if *set_aside > 0 {
-        eprintln!("set aside: {}", labels.aside().display());
+        eprintln!("set aside: {}", aside(output).display());
     }
     for (problem, n) in &outcome.failed {
         eprintln!("given up: {n} × {}", terminal::safe(problem));

@@ -89,7 +89,7 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn is_of(&self, sets: &[String]) -> bool {
-        sets.iter().any(|set| *set == self.answer.source.set)
+        sets.contains(&self.answer.source.set)
     }
 
     /// The draws of this answer for one purpose, at one sentence.

@@ -17,7 +17,8 @@
 //! each run, so that a change of the settings for [`assemble`] costs no pass. [`settings::Settings`] has every number; its `paper` and
 //! `compat` differ as the specification of the released code says.
 //!
-//! Departures from the released code in both: sentences by our own rules, not spaCy's; passes ask only what has an effect on the rows.
+//! Departures from the released code in both: sentences by our own rules, not spaCy's; passes ask only what has an effect on the rows, so
+//! that what `compat` loses at a pass's end are other items than there.
 
 pub mod assemble;
 pub mod critic;

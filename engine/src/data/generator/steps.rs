@@ -171,11 +171,8 @@ impl Steps<'_> {
             self.critic.judge(&asked)
         };
         let verdicts: Vec<Verdict> = self.work.pass(&pass, &mut run, self.progress)?;
-        let kept = if settings.lost_batch == 0 {
-            verdicts.len()
-        } else {
-            verdicts.len() / settings.lost_batch * settings.lost_batch
-        };
+        let lost = verdicts.len().checked_rem(settings.lost_batch).unwrap_or(0);
+        let kept = verdicts.len() - lost;
         let mut labels = Vec::new();
         for (at, verdict) in verdicts.iter().enumerate() {
             if at >= kept {
@@ -273,11 +270,9 @@ impl Steps<'_> {
                 });
             }
         }
-        if self.settings.lost_jobs > 0 {
-            for _ in 0..pairs.len() % self.settings.lost_jobs {
-                pairs.pop();
-                notes.left_out("pairs: lost between jobs, as released");
-            }
+        for _ in 0..pairs.len().checked_rem(self.settings.lost_jobs).unwrap_or(0) {
+            pairs.pop();
+            notes.left_out("pairs: lost between jobs, as released");
         }
         pairs
     }

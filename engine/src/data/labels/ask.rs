@@ -249,13 +249,6 @@ impl Labels {
         Ok(())
     }
 
-    /// Where the questions lie that were set aside.
-    pub fn aside(&self) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".aside");
-        name.into()
-    }
-
     fn write_aside(&self, questions: &[Question], reasks: u32) -> Result<()> {
         let mut text = String::new();
         for question in questions {
@@ -269,8 +262,15 @@ impl Labels {
                 text += &format!("{line}\n");
             }
         }
-        write_whole(&self.aside(), text.as_bytes())
+        write_whole(&aside(&self.path), text.as_bytes())
     }
+}
+
+/// Where the questions of a file of labels lie that were set aside.
+pub fn aside(labels: &Path) -> PathBuf {
+    let mut name = labels.as_os_str().to_owned();
+    name.push(".aside");
+    name.into()
 }
 
 fn note(states: &mut HashMap<String, State>, record: Record) {
