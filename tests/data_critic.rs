@@ -309,7 +309,7 @@ fn the_command_line_runs_a_critic_in_the_engine() {
     let (shelf, work, output) =
         (scratch.write("passages.jsonl", &lines), scratch.path("work"), scratch.path("rows.jsonl"));
     let args = [&sources, "--work", &work, "--output", &output, "--passages", &shelf, "--critic", &model];
-    let run = selfrag(&args);
+    let run = selfrag(&[&args[..], &["--set", "n_docs=1", "--set", "top_n=1"]].concat());
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let step = |name: &str| -> Vec<Value> {
         let text = fs::read_to_string(scratch.0.join("work").join(format!("{name}.jsonl"))).unwrap();
