@@ -298,13 +298,15 @@ fn the_command_line_asks_a_server() {
     assert!(!selfrag(&base).status.success(), "a critic is needed");
 }
 
-/// A model of random weights in which `R` follows a bracket: after that it finds its labels somehow.
+/// A model of random weights but for a liking of `[Irr`: other labels it finds somehow. Of an irrelevant passage support is not asked.
 #[test]
 fn the_command_line_runs_a_critic_in_the_engine() {
     let scratch = Scratch::new("engine");
     let model = scratch.path("critic.gguf");
-    tiny::write(model.as_ref(), &[("[", "R"), ("R", "e")]);
-    let sources = scratch.write("sources.jsonl", &rows()[..1]);
+    tiny::write(model.as_ref(), &[("[", "I"), ("I", "r"), ("r", "r")]);
+    let mut row = rows().remove(0);
+    row["output"] = json!("Foxes live in dens.");
+    let sources = scratch.write("sources.jsonl", &[row]);
     let lines: Vec<Value> = passages().iter().map(|passage| serde_json::to_value(passage).unwrap()).collect();
     let (shelf, work, output) =
         (scratch.write("passages.jsonl", &lines), scratch.path("work"), scratch.path("rows.jsonl"));
@@ -315,9 +317,7 @@ fn the_command_line_runs_a_critic_in_the_engine() {
         let text = fs::read_to_string(scratch.0.join("work").join(format!("{name}.jsonl"))).unwrap();
         text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    for (name, labels) in
-        [("need_retrieval", 2), ("utility", 5), ("sentence_retrieval", 3), ("relevance", 2), ("support", 3)]
-    {
+    for (name, labels) in [("need_retrieval", 2), ("utility", 5), ("relevance", 2)] {
         let records = step(name);
         assert!(!records.is_empty(), "{name}");
         for record in records {
@@ -329,10 +329,9 @@ fn the_command_line_runs_a_critic_in_the_engine() {
     }
     let preds = |name: &str| step(name).into_iter().map(|record| record["pred"].clone()).collect::<Vec<_>>();
     assert_eq!(preds("need_retrieval"), ["[Retrieval]"]);
-    assert!(preds("relevance").iter().all(|pred| pred == "[Relevant]"));
+    assert_eq!((preds("relevance"), step("support").len()), (vec![json!("[Irrelevant]")], 0));
     let rows = outputs(&fs::read_to_string(&output).unwrap());
-    assert!(
-        rows[0].starts_with("[Retrieval]<paragraph>") && rows[0].contains("</paragraph>[Relevant]Foxes"),
-        "{rows:?}"
-    );
+    let passage =
+        "[Retrieval]<paragraph>Dens\nFoxes live in dens in winter.</paragraph>[Irrelevant]Foxes live in dens.";
+    assert!(rows[0].starts_with(passage), "{rows:?}");
 }

@@ -135,7 +135,7 @@ pub struct Labels {
 /// What a run came to; of all its questions, those answered before included.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// Questions with each label, by job.
+    /// Questions that have a label.
     pub labelled: usize,
     /// Questions whose answers were malformed each time.
     pub set_aside: usize,
