@@ -22,6 +22,8 @@ pub mod event;
 pub mod generator;
 pub mod gpu;
 #[cfg(feature = "cli")]
+pub mod json_journal;
+#[cfg(feature = "cli")]
 pub mod json_rows;
 pub mod ops;
 pub mod platform;

@@ -86,7 +86,8 @@ impl ModelArgs {
     }
 }
 
-fn describe(path: &Path) -> Result<String> {
+/// A file or folder by its name and size.
+pub(super) fn describe(path: &Path) -> Result<String> {
     let io = |e: std::io::Error| Error::io(path.display().to_string(), e);
     let bytes = match path.is_dir() {
         false => path.metadata().map_err(io)?.len(),
@@ -164,7 +165,9 @@ pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engi
     } else {
         (None, None)
     };
-    let (gpu, weights, mut llama) = llama(args, &model)?;
+    let weights = weights::open(&model, args.adapter.as_deref())?;
+    let gpu = block_on(Gpu::open(Options::default()))?;
+    let mut llama = llama(&gpu, weights.as_ref(), args.kv_tokens)?;
     // A software device is not measured: it would compile for longer than it can win (EXPERIMENTS.md).
     if tune && !gpu.facts().software {
         tuned(&mut llama)?;
@@ -176,27 +179,43 @@ pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engi
     Engine::from_metadata(weights.name(), weights.metadata(), Box::new(llama), retriever)
 }
 
-/// The generator alone, with its vocabulary: a critic's lacks the reflection tokens.
-pub(super) fn generator(args: &ModelArgs) -> Result<(Llama, Tokenizer)> {
-    let (_, weights, llama) = llama(args, &located(args.model.as_deref(), MODEL, "model")?)?;
+/// A critic and its vocabulary, which need not have the reflection tokens, and what tells it from others.
+pub(super) fn critic(
+    model: &Path,
+    adapter: Option<&Path>,
+    kv_tokens: Option<usize>,
+) -> Result<(Llama, Tokenizer, String)> {
+    let model = located(Some(model), "", "critic")?;
+    let mut name = describe(&model)?;
+    if let Some(adapter) = adapter {
+        name += &format!(" with {}", describe(adapter)?);
+    }
+    let weights = weights::open(&model, adapter)?;
     let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
+    let gpu = block_on(Gpu::open(Options::default()))?;
+    Ok((llama(&gpu, weights.as_ref(), kv_tokens)?, tokenizer, name))
+}
+
+/// A model alone, a generator or a critic, with its vocabulary.
+pub(super) fn model(args: &ModelArgs) -> Result<(Llama, Tokenizer)> {
+    let model = located(args.model.as_deref(), MODEL, "model")?;
+    let (llama, tokenizer, _) = critic(&model, args.adapter.as_deref(), args.kv_tokens)?;
     Ok((llama, tokenizer))
 }
 
-fn llama(args: &ModelArgs, model: &Path) -> Result<(Gpu, Box<dyn Weights>, Llama)> {
-    let weights = weights::open(model, args.adapter.as_deref())?;
-    let gpu = block_on(Gpu::open(Options::default()))?;
+/// A model in GPU memory.
+fn llama(gpu: &Gpu, weights: &dyn Weights, kv_tokens: Option<usize>) -> Result<Llama> {
     let bar = ProgressBar::new(0).with_message(format!("loading {}", weights.name()));
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}") {
         bar.set_style(style);
     }
-    let options = LlamaOptions { kv_tokens: args.kv_tokens, ..LlamaOptions::default() };
-    let llama = block_on(Llama::load(&gpu, weights.as_ref(), options, &mut |progress| {
+    let options = LlamaOptions { kv_tokens, ..LlamaOptions::default() };
+    let llama = block_on(Llama::load(gpu, weights, options, &mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.bytes);
     }))?;
     bar.finish_and_clear();
-    Ok((gpu, weights, llama))
+    Ok(llama)
 }
 
 /// The passages' index with the encoder that made it, searched exactly on the GPU unless its graph is asked for.

@@ -12,7 +12,10 @@
 //! Departures: sentences after the first are judged with those before them, as the released inference shows them and the released
 //! training does not.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{
+    notes::Notes,
     parts::{CONTINUE, FULLY, IRRELEVANT, NO_RETRIEVAL, UTILITY},
     rows::TrainingRow,
 };
@@ -30,6 +33,13 @@ const THREE_WAY: &str = "You will be provided with an instruction, evidence, out
     respond with [Continue to Use Evidence]. \n- If the sentence doesn't require any factual verification (e.g., a \
     subjective sentence or a sentence about common sense), then respond with  [No Retrieval]. \nIf additional information is \
     needed to verify the output sentence, respond with [Retrieval]. Please provide explanations for your judgments. \n\n";
+/// `retrieval_multi_instruction`; the apostrophe is the released one.
+const TWO_WAY: &str = "You will be provided with an instruction, evidence, output sentence, and preceding sentences (optional). If the \
+    preceding sentence is given, the output should be the sentence that follows those preceding sentences.  Your task is to \
+    determine whether the information in the output sentence can be fully verified by the evidence or if it requires further \
+    external verification. If the output sentence can be verified solely with the evidence or doesn’t require any \
+    verification, respond with [No Retrieval]. If additional information is needed to verify the output sentence, respond \
+    with [Retrieval]. Please provide explanations for your judgments.\n\n";
 /// `relevance_instruction`
 const RELEVANCE: &str = "When given instruction and evidence, evaluate whether the evidence is relevant to the instruction and provides valuable \
     information for generating meaningful responses.\nUse a rating of [Relevant] to indicate relevance and usefulness, and \
@@ -75,6 +85,8 @@ pub enum Judgement<'a> {
         evidence: &'a str,
         /// The sentence.
         output: &'a str,
+        /// Whether `[Continue to Use Evidence]` is among the labels; otherwise `[No Retrieval]` stands for it.
+        three_way: bool,
     },
     /// Whether the passage helps.
     Relevance {
@@ -104,13 +116,35 @@ pub enum Judgement<'a> {
 }
 
 impl Judgement<'_> {
+    /// The labels that it may get, by their places in [`NAMES`].
+    pub fn labels(self) -> std::ops::Range<usize> {
+        match self {
+            Self::NextRetrieval { three_way: false, .. } => NO_RETRIEVAL..CONTINUE,
+            _ => labels(self.asked().0).expect("every judgement has a task"),
+        }
+    }
+
     /// The row: the released instruction, the filled input, and the label, one of [`NAMES`] by its place.
     pub fn row(self, id: String, label: usize) -> TrainingRow {
-        let (task, critic, input) = match self {
+        let (task, critic, input) = self.asked();
+        TrainingRow {
+            instruction: critic.to_owned(),
+            input,
+            output: NAMES[label].to_owned(),
+            id: Some(id),
+            dataset_name: None,
+            task: Some(task.to_owned()),
+            pieces: None,
+        }
+    }
+
+    /// Task, the released instruction, and the filled input.
+    pub fn asked(self) -> (&'static str, &'static str, String) {
+        match self {
             Self::Retrieval { instruction } => ("retrieval", RETRIEVAL, format!("Task instruction: {instruction}")),
-            Self::NextRetrieval { instruction, preceding, evidence, output } => (
+            Self::NextRetrieval { instruction, preceding, evidence, output, three_way } => (
                 "multi_retrieval",
-                THREE_WAY,
+                if three_way { THREE_WAY } else { TWO_WAY },
                 format!(
                     "Task instruction: {instruction}\nPreceding sentences: {preceding}\nEvidence: {evidence}\nOutput: {output}"
                 ),
@@ -133,17 +167,28 @@ impl Judgement<'_> {
             Self::Utility { instruction, output } => {
                 ("utility", UTILITY_INSTRUCTION, format!("Task instruction: {instruction}\nOutput: {output}"))
             }
-        };
-        TrainingRow {
-            instruction: critic.to_owned(),
-            input,
-            output: NAMES[label].to_owned(),
-            id: Some(id),
-            dataset_name: None,
-            task: Some(task.to_owned()),
-            pieces: None,
         }
     }
+}
+
+/// Of rows that ask the same the first; none of those whose labels contradict each other, and none with the template's end in it, which
+/// the released combine step drops too.
+pub fn unique(all: Vec<TrainingRow>, notes: &mut Notes) -> Vec<TrainingRow> {
+    let mut labels: HashMap<(String, String), HashSet<String>> = HashMap::new();
+    let key = |row: &TrainingRow| (row.instruction.clone(), row.input.clone());
+    for row in &all {
+        labels.entry(key(row)).or_default().insert(row.output.clone());
+    }
+    let mut rows = Vec::new();
+    for row in all {
+        match labels.remove(&key(&row)) {
+            None => {}
+            Some(_) if row.input.contains("### Response:") => notes.left_out("judgements: ### Response: in them"),
+            Some(labels) if labels.len() > 1 => notes.left_out("judgements: contradict each other"),
+            Some(_) => rows.push(row),
+        }
+    }
+    rows
 }
 
 /// The labels of a task, by their places in [`NAMES`]; none: no such task.
@@ -170,6 +215,7 @@ mod tests {
         for (text, hash) in [
             (RETRIEVAL, "17f65e5900d1"),
             (THREE_WAY, "569bd928267c"),
+            (TWO_WAY, "a0829e487cc1"),
             (RELEVANCE, "5c0cc5e14cd6"),
             (GROUND, "bfd22238a91c"),
             (UTILITY_INSTRUCTION, "b183e5c4b5ec"),
@@ -188,7 +234,8 @@ mod tests {
         let row =
             Judgement::Support { instruction: "I", preceding: "", evidence: "E", output: "O" }.row("x".into(), FULLY);
         assert_eq!(row.input, "Task instruction: I\nOutput: O\nEvidence: E");
-        let next = Judgement::NextRetrieval { instruction: "I", preceding: "P", evidence: "E", output: "O" };
+        let next =
+            Judgement::NextRetrieval { instruction: "I", preceding: "P", evidence: "E", output: "O", three_way: true };
         assert_eq!(
             next.row("x".into(), CONTINUE).input,
             "Task instruction: I\nPreceding sentences: P\nEvidence: E\nOutput: O"

@@ -27,9 +27,9 @@ use std::{
     path::Path,
 };
 
-use sha2::{Digest, Sha256};
-
 use super::{
+    critic::unique,
+    draws::Draws,
     lexical::{Lexical, words},
     notes::Notes,
     parts::spells_token,
@@ -39,7 +39,7 @@ use super::{
     sets::{Corpus, Question, Text, contains, plain},
     settings::{Settings, Unanswerable},
 };
-use crate::{Error, Result, json_rows::Rows, ops::self_test::Random};
+use crate::{Error, Result, json_rows::Rows};
 
 /// What is asked for a second sentence.
 const TWO_SENTENCES: &str = "Answer in two sentences.";
@@ -112,44 +112,6 @@ pub fn instructions(path: &Path, notes: &mut Notes) -> Result<Vec<Instruction>> 
     Ok(found)
 }
 
-/// Random draws of one question for one kind of row.
-struct Draws(Random);
-
-impl Draws {
-    fn new(seed: u64, id: &str, kind: &str) -> Self {
-        let hash = Sha256::digest(format!("{seed}\0{id}\0{kind}"));
-        Self(Random::new(hash.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte))))
-    }
-
-    /// Uniform in 0..1.
-    fn unit(&mut self) -> f64 {
-        (self.0.bits() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    fn chance(&mut self, share: f64) -> bool {
-        self.unit() < share
-    }
-
-    /// A whole number whose mean is `rows`.
-    fn count(&mut self, rows: f64) -> usize {
-        rows as usize + usize::from(self.chance(rows.fract()))
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        self.0.pick(0..=n - 1)
-    }
-
-    fn of<'a, T>(&mut self, list: &'a [T]) -> Option<&'a T> {
-        if list.is_empty() { None } else { list.get(self.below(list.len())) }
-    }
-
-    fn shuffle<T>(&mut self, list: &mut [T]) {
-        for at in (1..list.len()).rev() {
-            list.swap(at, self.below(at + 1));
-        }
-    }
-}
-
 /// The sentence that answers a question.
 #[derive(Debug, Clone)]
 struct Found {
@@ -199,21 +161,7 @@ pub fn samples(corpus: &Corpus, instructions: &[Instruction], settings: &Setting
 pub fn judgements(corpus: &Corpus, samples: &[Sample], settings: &Settings, notes: &mut Notes) -> Vec<TrainingRow> {
     let chosen = samples.iter().filter(|s| Draws::new(settings.seed, &s.id, "critic").chance(settings.critic_share));
     let all: Vec<TrainingRow> = chosen.flat_map(|sample| sample.judgements(&corpus.passages)).collect();
-    let mut labels: HashMap<(String, String), HashSet<String>> = HashMap::new();
-    let key = |row: &TrainingRow| (row.instruction.clone(), row.input.clone());
-    for row in &all {
-        labels.entry(key(row)).or_default().insert(row.output.clone());
-    }
-    let mut rows = Vec::new();
-    for row in all {
-        match labels.remove(&key(&row)) {
-            None => {}
-            // The released combine step drops these: the template would end twice.
-            Some(_) if row.input.contains("### Response:") => notes.left_out("judgements: ### Response: in them"),
-            Some(labels) if labels.len() > 1 => notes.left_out("judgements: contradict each other"),
-            Some(_) => rows.push(row),
-        }
-    }
+    let mut rows = unique(all, notes);
     if settings.shuffle {
         Draws::new(settings.seed, "", "shuffle critic").shuffle(&mut rows);
     }
@@ -771,12 +719,5 @@ mod tests {
         assert_eq!(occurrences("In 1905", "905"), [4]);
         assert_eq!(occurrences("$5 or 5$", "5$"), [6]);
         assert!(occurrences("x", "y").is_empty());
-    }
-
-    #[test]
-    fn draws_have_their_mean() {
-        let counts: usize = (0..2000).map(|at| Draws::new(1, &at.to_string(), "k").count(1.3)).sum();
-        assert!((2500..2700).contains(&counts), "{counts}");
-        assert_eq!((Draws::new(1, "a", "k").count(0.0), Draws::new(1, "a", "k").count(2.0)), (0, 2));
     }
 }

@@ -250,7 +250,8 @@ impl TrainingFile {
 
 type Parsed<T> = std::result::Result<T, String>;
 
-fn parse(item: &Map<String, Value>) -> Parsed<TrainingRow> {
+/// A row's fields, or what is wrong with them.
+pub(super) fn parse(item: &Map<String, Value>) -> Parsed<TrainingRow> {
     let text = |field: &str| match item.get(field) {
         None => Err(format!("missing field `{field}`")),
         Some(Value::String(text)) if text.trim().is_empty() => Err(format!("{field}: empty, a text expected")),

@@ -214,7 +214,8 @@ impl Sample {
             if !preceding.is_empty() {
                 let label = if segment.retrieve == Retrieve::Continue { CONTINUE } else { RETRIEVAL };
                 let (preceding, evidence) = (preceding.as_str(), passage.as_str());
-                push(Judgement::NextRetrieval { instruction, preceding, evidence, output }, label);
+                let three_way = true;
+                push(Judgement::NextRetrieval { instruction, preceding, evidence, output, three_way }, label);
             }
             if let Retrieve::Passage(at) = segment.retrieve {
                 passage = evidence(&passages[at]);

@@ -1,54 +1,46 @@
 //! The records of a run on disk: a header, then a JSON line for each row, appended as soon as it is known.
 //!
-//! A line is written by one call to the system, so a killed process loses at most the line under way. That torn last line is cut off
-//! when the run is taken up again; anything else that is not as it should be is an error, never a guess. A journal is locked while a
-//! process appends to it.
+//! [`JsonJournal`] says what a kill costs and what is an error.
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions, TryLockError},
-    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    fs::File,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::record::{Header, Record};
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    json_journal::{JsonJournal, check_header},
+};
 
 /// An open journal.
 #[derive(Debug)]
 pub struct Journal {
-    name: String,
-    file: File,
+    lines: JsonJournal,
     done: HashSet<usize>,
 }
 
 impl Journal {
     /// Begins a journal, or takes one up that has the same header. `overwrite` begins anew.
     pub fn open(path: &Path, header: &Header, overwrite: bool) -> Result<Self> {
-        let name = path.display().to_string();
-        let io = |e: std::io::Error| Error::io(&name, e);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
-        lock(&file, &name)?;
-        if overwrite {
-            file.set_len(0).map_err(io)?;
+        #[derive(Deserialize)]
+        struct Index {
+            index: usize,
         }
-        let whole = cut_torn_line(&mut file).map_err(io)?;
-        file.seek(SeekFrom::Start(0)).map_err(io)?;
-        let mut done = HashSet::new();
-        let mut journal = if whole == 0 {
-            let mut journal = Self { name, file, done };
-            journal.write(&serde_json::to_vec(header).expect("a header is JSON"))?;
-            journal
-        } else {
-            read_lines(&name, &mut file, header, &mut done)?;
-            Self { name, file, done }
-        };
-        journal.file.seek(SeekFrom::End(0)).map_err(|e| Error::io(&journal.name, e))?;
-        Ok(journal)
+        let (name, mut done) = (path.display().to_string(), HashSet::new());
+        let lines = JsonJournal::open(path, header, overwrite, &mut |line, bytes| {
+            let bad = |problem: String| Error::input(&name, format!("line {line}"), problem);
+            let Index { index } = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+            match done.insert(index) {
+                true => Ok(()),
+                false => Err(bad(format!("row {index} has a record already"))),
+            }
+        })?;
+        Ok(Self { lines, done })
     }
 
     /// Whether a row has its record.
@@ -69,100 +61,12 @@ impl Journal {
     /// Appends a row's record.
     pub fn append(&mut self, record: &Record) -> Result<()> {
         assert!(self.done.insert(record.index), "a row is recorded once");
-        self.write(&serde_json::to_vec(record).expect("a record is JSON"))
+        self.lines.append(record)
     }
 
     /// Makes sure that everything is on the disk.
     pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_all().map_err(|e| Error::io(&self.name, e))
-    }
-
-    fn write(&mut self, line: &[u8]) -> Result<()> {
-        // One call: a line is there whole, or torn at its end.
-        self.file.write_all(&[line, b"\n"].concat()).map_err(|e| Error::io(&self.name, e))
-    }
-}
-
-/// Tries for a second: a process that was just killed may not be gone yet.
-fn lock(file: &File, name: &str) -> Result<()> {
-    for _ in 0..100 {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
-            Err(TryLockError::Error(error)) => return Err(Error::io(name, error)),
-        }
-    }
-    Err(Error::io(name, "another process is writing it"))
-}
-
-/// Cuts off what comes after the last line feed and returns what is left.
-fn cut_torn_line(file: &mut File) -> std::io::Result<u64> {
-    const PIECE: u64 = 1 << 16;
-    let mut end = file.seek(SeekFrom::End(0))?;
-    let length = end;
-    let mut whole = 0;
-    while end > 0 {
-        let start = end.saturating_sub(PIECE);
-        let mut piece = vec![0; (end - start) as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut piece)?;
-        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
-            whole = start + at as u64 + 1;
-            break;
-        }
-        end = start;
-    }
-    if whole < length {
-        file.set_len(whole)?;
-    }
-    Ok(whole)
-}
-
-fn read_lines(name: &str, file: &mut File, header: &Header, done: &mut HashSet<usize>) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Index {
-        index: usize,
-    }
-    for (line, bytes) in BufReader::new(file).split(b'\n').enumerate() {
-        let bytes = bytes.map_err(|e| Error::io(name, e))?;
-        let bad = |problem: String| Error::input(name, format!("line {}", line + 1), problem);
-        if line == 0 {
-            let found: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("a header expected: {e}")))?;
-            check_header(&found, header).map_err(bad)?;
-            continue;
-        }
-        let Index { index } = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-        if !done.insert(index) {
-            return Err(bad(format!("row {index} has a record already")));
-        }
-    }
-    Ok(())
-}
-
-/// The first setting that differs, by its path.
-fn check_header(found: &Value, header: &Header) -> std::result::Result<(), String> {
-    let expected: Value =
-        serde_json::from_slice(&serde_json::to_vec(header).expect("a header is JSON")).expect("it was just written");
-    match difference("", found, &expected) {
-        None => Ok(()),
-        Some((at, found, expected)) => Err(format!(
-            "this file belongs to another run: {at} is {found} there and {expected} now; name another output, or --overwrite"
-        )),
-    }
-}
-
-fn difference(at: &str, found: &Value, expected: &Value) -> Option<(String, String, String)> {
-    match (found, expected) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            let get = |map: &serde_json::Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or(Value::Null);
-            keys.into_iter().find_map(|key| {
-                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
-                difference(&at, &get(a, key), &get(b, key))
-            })
-        }
-        _ if found == expected => None,
-        _ => Some((at.to_owned(), found.to_string(), expected.to_string())),
+        self.lines.sync()
     }
 }
 

@@ -6,6 +6,8 @@ pub mod prompt;
 #[cfg(feature = "cli")]
 pub mod remote;
 pub mod sampler;
+#[cfg(feature = "cli")]
+pub mod server;
 
 use crate::{Error, Result, platform::LocalFuture};
 use sampler::Sampling;

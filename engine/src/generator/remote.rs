@@ -14,14 +14,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Mutex,
-    thread,
     time::Duration,
 };
 
 use serde_json::{Value, json};
 
-use super::{Generator, SeqId, StepOutput};
+use super::{
+    Generator, SeqId, StepOutput,
+    server::{Server, ServerOptions},
+};
 use crate::{
     Error, Result,
     platform::LocalFuture,
@@ -30,12 +31,6 @@ use crate::{
 
 /// Log-probability of a token that the server did not list.
 const ABSENT: f32 = -100.0;
-/// First wait before a request is sent again; it doubles each time.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// Longest message of a server that is passed on.
-const MESSAGE: usize = 300;
-/// Longest answer that is read: N log-probabilities a token are some hundred bytes each.
-const MOST_BYTES: u64 = 512 << 20;
 
 /// What to ask, and how often.
 #[derive(Debug, Clone)]
@@ -75,11 +70,25 @@ impl RemoteOptions {
             decides: true,
         }
     }
+
+    /// How the server is asked.
+    fn server(&self) -> ServerOptions {
+        ServerOptions {
+            address: self.address.clone(),
+            api_key: self.api_key.clone(),
+            concurrency: self.concurrency,
+            retries: self.retries,
+            timeout: self.timeout,
+            per_minute: None,
+        }
+    }
 }
 
 /// A model on a server.
 pub struct Remote {
     server: Server,
+    options: RemoteOptions,
+    model: String,
     context_length: usize,
     /// Where a request ends: the model's own ends, and the retrieval group, at which the long form turns.
     stops: Vec<u32>,
@@ -104,15 +113,13 @@ struct Held {
 impl Remote {
     /// Asks the server what it has.
     pub fn connect(options: RemoteOptions, tokenizer: &Tokenizer, reflection: &ReflectionTokens) -> Result<Self> {
-        for (name, count) in [("concurrency", options.concurrency), ("logprobs", options.logprobs)] {
-            if count == 0 {
-                return Err(Error::config(name, "at least 1 expected"));
-            }
+        if options.logprobs == 0 {
+            return Err(Error::config("logprobs", "at least 1 expected"));
         }
-        let mut server = Server::new(options)?;
+        let server = Server::new(options.server(), "generator")?;
         let listed = server.send("models", None)?;
         let first = &listed["data"][0];
-        let name = server.options.model.clone();
+        let name = options.model.clone();
         let chosen = match &name {
             None => Some(first),
             Some(name) => listed["data"].as_array().into_iter().flatten().find(|model| model["id"] == name.as_str()),
@@ -121,12 +128,14 @@ impl Remote {
             let wanted = name.as_deref().unwrap_or("any model");
             return Err(server.error("models", format!("{wanted} is not among what it lists")));
         };
-        server.options.model = Some(id.to_owned());
+        let model = id.to_owned();
         let longest = chosen.and_then(|model| model["max_model_len"].as_u64()).unwrap_or(4096);
         let mut stops = tokenizer.stop_tokens().to_vec();
         stops.extend([reflection.no_retrieval, reflection.retrieval, reflection.continue_]);
         Ok(Self {
             server,
+            options,
+            model,
             context_length: usize::try_from(longest).unwrap_or(usize::MAX),
             stops,
             end: tokenizer.eos(),
@@ -139,7 +148,7 @@ impl Remote {
 
     /// The model's name on the server.
     pub fn model(&self) -> &str {
-        self.server.options.model.as_deref().unwrap_or_default()
+        &self.model
     }
 
     fn add(&mut self, held: Held) -> SeqId {
@@ -161,16 +170,17 @@ impl Remote {
                 held.ahead.clear();
             }
             if held.ahead.is_empty() {
-                let most = if held.is_new { 1 } else { self.server.options.read_ahead.max(1) };
+                let most = if held.is_new { 1 } else { self.options.read_ahead.max(1) };
                 wanted.push((at, self.body(&self.sequences[seq].tokens, most.min(available - needed + 1))));
             }
         }
-        let answers = self.server.send_all(wanted.iter().map(|(_, body)| body).collect())?;
+        let bodies: Vec<&Value> = wanted.iter().map(|(_, body)| body).collect();
+        let answers = self.server.send_all("completions", &bodies)?;
         for ((at, _), answer) in wanted.into_iter().zip(answers) {
             let steps = self.steps(&answer)?;
             let held = self.sequences.get_mut(&batch[at].0).expect("a live sequence");
-            if held.is_new && self.server.options.decides {
-                self.server.check_decision(&answer, self.retrieval)?;
+            if held.is_new && self.options.decides {
+                check_decision(&self.server, &answer, self.retrieval, self.options.logprobs)?;
             }
             held.ahead = steps.into();
         }
@@ -190,7 +200,7 @@ impl Remote {
             "prompt": prompt,
             "max_tokens": max_tokens,
             "temperature": 0.0,
-            "logprobs": self.server.options.logprobs,
+            "logprobs": self.options.logprobs,
             "stop_token_ids": self.stops,
             "return_tokens_as_token_ids": true,
             "skip_special_tokens": false,
@@ -274,113 +284,14 @@ fn listed(top: &Value, id: u32) -> Option<f32> {
     Some(top.get(format!("token_id:{id}"))?.as_f64()? as f32)
 }
 
-/// Requests and their repetition.
-struct Server {
-    agent: ureq::Agent,
-    options: RemoteOptions,
-}
-
-/// What became of a request: the answer, or what went wrong and whether another try may help.
-type Tried = std::result::Result<Value, (String, bool)>;
-
-impl Server {
-    fn new(options: RemoteOptions) -> Result<Self> {
-        if !options.address.starts_with("http://") {
-            return Err(Error::config("generator", format!("{}: http://… expected", options.address)));
-        }
-        let address = options.address.trim_end_matches('/');
-        let address = address.strip_suffix("/v1").unwrap_or(address).to_owned();
-        let config =
-            ureq::Agent::config_builder().timeout_global(Some(options.timeout)).http_status_as_error(false).build();
-        Ok(Self { agent: config.into(), options: RemoteOptions { address, ..options } })
+/// A decision needs at least one of the tokens that it is between.
+fn check_decision(server: &Server, answer: &Value, retrieval: [u32; 2], logprobs: usize) -> Result<()> {
+    let top = &answer["choices"][0]["logprobs"]["top_logprobs"][0];
+    if retrieval.iter().any(|&id| listed(top, id).is_some()) {
+        return Ok(());
     }
-
-    fn error(&self, path: &str, problem: impl Into<String>) -> Error {
-        Error::Network { url: format!("{}/v1/{path}", self.options.address), problem: problem.into() }
-    }
-
-    /// All requests, in their order; so many at once as the options say.
-    fn send_all(&self, bodies: Vec<&Value>) -> Result<Vec<Value>> {
-        let threads = self.options.concurrency.min(bodies.len());
-        if threads <= 1 {
-            return bodies.into_iter().map(|body| self.send("completions", Some(body))).collect();
-        }
-        let answers: Mutex<Vec<Option<Result<Value>>>> = Mutex::new(bodies.iter().map(|_| None).collect());
-        let jobs = Mutex::new(bodies.into_iter().enumerate());
-        let next = || jobs.lock().expect("no holder panics").next();
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    for (at, body) in std::iter::from_fn(next) {
-                        let answer = self.send("completions", Some(body));
-                        answers.lock().expect("no holder panics")[at] = Some(answer);
-                    }
-                });
-            }
-        });
-        let answers = answers.into_inner().expect("no holder panics");
-        answers.into_iter().map(|answer| answer.expect("every job was done")).collect()
-    }
-
-    /// One request, repeated while another try may help.
-    fn send(&self, path: &str, body: Option<&Value>) -> Result<Value> {
-        let mut wait = FIRST_WAIT;
-        for attempt in 0.. {
-            match self.try_once(path, body) {
-                Ok(answer) => return Ok(answer),
-                Err((_, true)) if attempt < self.options.retries => thread::sleep(wait),
-                Err((problem, true)) => {
-                    return Err(self.error(path, format!("{problem}, after {} tries", attempt + 1)));
-                }
-                Err((problem, false)) => return Err(self.error(path, problem)),
-            }
-            wait *= 2;
-        }
-        unreachable!("the loop only ends by returning")
-    }
-
-    fn try_once(&self, path: &str, body: Option<&Value>) -> Tried {
-        let url = format!("{}/v1/{path}", self.options.address);
-        let key = self.options.api_key.as_ref().map(|key| format!("Bearer {key}"));
-        let sent = match body {
-            Some(body) => {
-                let mut request = self.agent.post(&url).header("content-type", "application/json");
-                if let Some(key) = &key {
-                    request = request.header("authorization", key);
-                }
-                request.send(body.to_string().as_str())
-            }
-            None => {
-                let mut request = self.agent.get(&url);
-                if let Some(key) = &key {
-                    request = request.header("authorization", key);
-                }
-                request.call()
-            }
-        };
-        let mut response = sent.map_err(|e| (e.to_string(), true))?;
-        let status = response.status();
-        let text = response.body_mut().with_config().limit(MOST_BYTES).read_to_string();
-        let text = text.map_err(|e| (e.to_string(), true))?;
-        if !status.is_success() {
-            let message: String = text.chars().take(MESSAGE).collect();
-            let hint = if message.contains("logprobs") { " (vLLM: --max-logprobs N, here: --logprobs N)" } else { "" };
-            let may_help = status.is_server_error() || status.as_u16() == 429;
-            return Err((format!("{status}: {message}{hint}"), may_help));
-        }
-        serde_json::from_str(&text).map_err(|e| (format!("JSON expected: {e}"), true))
-    }
-
-    /// A decision needs at least one of the tokens that it is between.
-    fn check_decision(&self, answer: &Value, retrieval: [u32; 2]) -> Result<()> {
-        let top = &answer["choices"][0]["logprobs"]["top_logprobs"][0];
-        if retrieval.iter().any(|&id| listed(top, id).is_some()) {
-            return Ok(());
-        }
-        let problem = format!(
-            "neither [Retrieval] nor [No Retrieval] is among the {} most likely tokens after a prompt: ask for more (vLLM: --max-logprobs N, here: --logprobs N), or give a --mode that needs no decision",
-            self.options.logprobs
-        );
-        Err(self.error("completions", problem))
-    }
+    let problem = format!(
+        "neither [Retrieval] nor [No Retrieval] is among the {logprobs} most likely tokens after a prompt: ask for more (vLLM: --max-logprobs N, here: --logprobs N), or give a --mode that needs no decision"
+    );
+    Err(server.error("completions", problem))
 }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
+use super::{check_outputs, refuse, tell, write_rows};
 use crate::{
     Error, Result,
-    cli::{load, terminal},
+    cli::load,
     data::{
         from_qa::{self, instructions},
         notes::Notes,
@@ -64,17 +65,10 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     args.settings.check()?;
-    let outputs = [Some(&args.output), args.critic.as_ref(), args.summary.as_ref()];
-    for output in outputs.into_iter().flatten() {
-        let read = [&args.sets, &args.instructions, &args.exclude_questions].into_iter().flatten();
-        anyhow::ensure!(read.into_iter().all(|input| input != output), "{}: it is read", output.display());
-    }
-    let mut written: Vec<&PathBuf> = outputs.into_iter().flatten().collect();
-    written.sort();
-    anyhow::ensure!(
-        written.windows(2).all(|two| two[0] != two[1]),
-        "--output, --critic and --summary: different files expected"
-    );
+    let outputs: Vec<&PathBuf> =
+        [Some(&args.output), args.critic.as_ref(), args.summary.as_ref()].into_iter().flatten().collect();
+    let read: Vec<&PathBuf> = [&args.sets, &args.instructions, &args.exclude_questions].into_iter().flatten().collect();
+    check_outputs(&read, &outputs)?;
     let (mut corpus, mut notes, mut exclusion) = (Corpus::default(), Notes::default(), Exclusion::default());
     exclusion.inverted = args.held_out;
     let excludes = !(args.exclude_titles.is_empty() && args.exclude_questions.is_empty());
@@ -105,15 +99,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         None => Vec::new(),
     };
     tell(&notes);
-    let problems = notes.problems.len();
-    anyhow::ensure!(!args.strict || problems == 0, "{problems} problems, none expected with --strict");
+    refuse(&notes, args.strict)?;
     anyhow::ensure!(!samples.is_empty(), "no rows: no set has a usable question, and there are no instructions");
     let generator = from_qa::json_lines(samples.iter().map(|sample| sample.row(&corpus.passages)))?;
     write(&args.output, &generator)?;
     if let Some(path) = &args.critic {
-        let lines = path.extension().is_some_and(|extension| extension == "jsonl");
         let n = critic.len();
-        write(path, &if lines { from_qa::json_lines(critic)? } else { from_qa::json_list(&critic)? })?;
+        write_rows(path, &critic)?;
         eprintln!("{n} judgements: {}", path.display());
     }
     if let Some(path) = &args.summary {
@@ -126,21 +118,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     eprintln!("{} rows of {} questions: {}", samples.len(), corpus.questions.len(), counts.join(", "));
     println!("{}", args.output.display());
     Ok(())
-}
-
-/// What was wrong and what was left out.
-fn tell(notes: &Notes) {
-    /// Problems that are shown one by one.
-    const SHOWN: usize = 20;
-    for (_, error) in notes.problems.iter().take(SHOWN) {
-        eprintln!("{}", terminal::safe(&error.to_string()));
-    }
-    for (reason, n) in notes.counts() {
-        eprintln!("problem: {n} × {reason}");
-    }
-    for (reason, n) in &notes.left_out {
-        eprintln!("left out: {n} × {reason}");
-    }
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

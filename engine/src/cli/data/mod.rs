@@ -1,9 +1,17 @@
-//! `selfrag data from-qa FILE… --output FILE`, `selfrag data report FILE…`
+//! `selfrag data from-qa FILE… --output FILE`, `selfrag data critic-labels ask|combine`, `selfrag data generator SOURCE…`,
+//! `selfrag data report FILE…`
 
+mod critic_labels;
 mod from_qa;
+mod generator;
 mod report;
 
-/// Training data: makes it from annotated questions, and says what a file holds.
+use std::path::{Path, PathBuf};
+
+use super::terminal;
+use crate::data::{from_qa as from_qa_rows, notes::Notes, rows::TrainingRow, write_whole};
+
+/// Training data: makes it from annotated questions or by a large model's labels, and says what a file holds.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -12,14 +20,56 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    CriticLabels(critic_labels::Args),
     FromQa(Box<from_qa::Args>),
+    Generator(Box<generator::Args>),
     Report(report::Args),
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
+        Command::CriticLabels(args) => critic_labels::run(&args),
         Command::FromQa(args) => from_qa::run(&args),
+        Command::Generator(args) => generator::run(&args),
         Command::Report(args) => report::run(&args),
     }
+}
+
+/// What was wrong and what was left out.
+fn tell(notes: &Notes) {
+    /// Problems that are shown one by one.
+    const SHOWN: usize = 20;
+    for (_, error) in notes.problems.iter().take(SHOWN) {
+        eprintln!("{}", terminal::safe(&error.to_string()));
+    }
+    for (reason, n) in notes.counts() {
+        eprintln!("problem: {n} × {reason}");
+    }
+    for (reason, n) in &notes.left_out {
+        eprintln!("left out: {n} × {reason}");
+    }
+}
+
+/// Refuses problems where `--strict` is given.
+fn refuse(notes: &Notes, strict: bool) -> anyhow::Result<()> {
+    let problems = notes.problems.len();
+    anyhow::ensure!(!strict || problems == 0, "{problems} problems, none expected with --strict");
+    Ok(())
+}
+
+/// Refuses files to write that are read, or that are one file.
+fn check_outputs(read: &[&PathBuf], written: &[&PathBuf]) -> anyhow::Result<()> {
+    for (at, output) in written.iter().enumerate() {
+        anyhow::ensure!(!read.contains(output), "{}: it is read", output.display());
+        anyhow::ensure!(!written[..at].contains(output), "{}: different files expected", output.display());
+    }
+    Ok(())
+}
+
+/// A training file: JSON lines where the name ends in .jsonl, otherwise a JSON list, as the released critic's training reads it.
+fn write_rows(path: &Path, rows: &[TrainingRow]) -> anyhow::Result<()> {
+    let lines = path.extension().is_some_and(|extension| extension == "jsonl");
+    let text = if lines { from_qa_rows::json_lines(rows.iter().cloned())? } else { from_qa_rows::json_list(rows)? };
+    Ok(write_whole(path, text.as_bytes())?)
 }

@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let rows = file.iter().take(args.limit.unwrap_or(usize::MAX)).collect::<Result<Vec<_>, Error>>()?;
     anyhow::ensure!(!rows.is_empty(), "{}: no rows", args.data.display());
-    let (mut llama, tokenizer) = load::generator(&args.model)?;
+    let (mut llama, tokenizer) = load::model(&args.model)?;
     let bar = ProgressBar::new(rows.len() as u64);
     bar.set_style(ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} rows {eta}")?);
     let mut on_row = |n: usize| bar.inc(n as u64);
