@@ -27,7 +27,7 @@ fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut records = Vec::new();
     let masked = |bytes: &[u8]| {
         let crc = crc32c(bytes);
-        (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+        crc.rotate_right(15).wrapping_add(0xa282_ead8)
     };
     while !bytes.is_empty() {
         let length = take::<8>(&mut bytes);
