@@ -1,5 +1,7 @@
 //! Promise: what `selfrag merge` writes is base and adapter in one model: the same logits, every token, every trained row.
 
+#[path = "common/tiny.rs"]
+mod tiny;
 #[path = "common/training.rs"]
 mod training;
 
@@ -80,7 +82,7 @@ fn folder_and_gguf_hold_the_adapter_with_its_reflection_rows() {
             option(name),
             option("--verify"),
         ]);
-        assert_eq!(said.matches("the likeliest token at").count(), 2, "{said}");
+        assert_eq!(said.matches("the likeliest token is another at").count(), 2, "{said}");
         for written in [&folder, &gguf] {
             let found = open(written, None).unwrap();
             assert_rounded(found.as_ref(), merged.as_ref(), dtype);
@@ -128,5 +130,27 @@ fn a_folder_equals_pefts_merge() {
     for (name, expected) in expected.iter().filter(|(name, _)| *name != "lm_head.weight") {
         let found: Vec<f32> = found[name].iter().map(|&value| value as f32).collect();
         assert_close(name, &found, expected, 1e-6);
+    }
+}
+
+/// A GGUF file has no tokenizer.json: one is made of its vocabulary, here of BPE over bytes (the other tests have SentencePiece's).
+#[test]
+fn a_vocabulary_without_a_file_gets_one() {
+    let scratch = Scratch::new("merge-vocabulary");
+    let (base, folder) = (scratch.0.join("tiny.gguf"), scratch.0.join("folder"));
+    tiny::write(&base, &tiny::SHORT);
+    good(&[&base, Path::new("--folder"), &folder, Path::new("--type"), Path::new("f32")]);
+    let (expected, found) = (open(&base, None).unwrap(), open(&folder, None).unwrap());
+    assert_rounded(found.as_ref(), expected.as_ref(), DType::F32);
+    let [expected, found] = [expected, found].map(|m| Tokenizer::from_metadata("model", m.metadata()).unwrap());
+    assert_eq!(found.vocab_size(), expected.vocab_size());
+    (0..expected.vocab_size() as u32).for_each(|id| {
+        assert_eq!((found.token(id), found.is_special(id)), (expected.token(id), expected.is_special(id)));
+    });
+    assert_eq!((found.eos(), found.bos()), (expected.eos(), expected.bos()));
+    for text in ["true or false", "  two\n\tspaces 1234", "ünïcode 漢字", "[Relevant]true[Utility:5]"] {
+        for options in [EncodeOptions::START, EncodeOptions::TRUSTED, EncodeOptions::WHOLE] {
+            assert_eq!(found.encode(text, options).unwrap(), expected.encode(text, options).unwrap(), "{text}");
+        }
     }
 }

@@ -58,7 +58,7 @@ fn from_questions_to_an_answer() {
         .unwrap();
     let said = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success(), "{said}");
-    assert!(said.contains("the likeliest token at 0"), "merged and unmerged logits agree: {said}");
+    assert!(said.contains("the likeliest token is another at 0"), "merged and unmerged logits agree: {said}");
 
     let log = std::fs::read_to_string(at("out/run/log.jsonl")).unwrap();
     let losses: Vec<f64> =

@@ -5,7 +5,7 @@
 #   INSTRUCTIONS=plain.txt PASSAGES=passages.jsonl QUESTION="When …?" tests/pipeline.sh OUT
 #
 # Every step can be run again by itself; a training run that was stopped goes on with --resume. SELFRAG is a build with `--features training`.
-# tests/pipeline.rs runs this script on a tiny model (two minutes on two cores, no GPU: a software one will do).
+# tests/pipeline.rs runs this script on a tiny model (under a minute on two cores; a software GPU will do).
 set -eu
 OUT=${1:?the folder to write into}
 : "${BASE:?a GGUF file or a Hugging Face folder to begin with}"

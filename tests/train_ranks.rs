@@ -94,7 +94,20 @@ fn two_processes_are_one_with_twice_the_micro_batches() {
             let most = found[name].iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(most < 1e-3, "{method} {name}: {most}");
         }
-        // A run of two goes on as a run of two.
+        // What both go on with after a kill gives the same bits, and is a run of two.
+        let last = together.output.join("step-0000006");
+        let files = |folder: &Path| {
+            let mut names: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+            names.sort();
+            names.into_iter().map(|path| std::fs::read(path).unwrap()).collect::<Vec<_>>()
+        };
+        let before = files(&last);
+        std::fs::remove_dir_all(&last).unwrap();
+        let port = free_port();
+        let second = process(&together, 1, 2, port, &["--resume"]);
+        good(process(&together, 0, 2, port, &["--resume"]));
+        good(second);
+        assert!(files(&last) == before);
         let error = fails(process(&TrainConfig { max_steps: Some(8), ..together.clone() }, 0, 1, 0, &["--resume"]));
         assert!(error.contains("settings."), "{error}");
     }

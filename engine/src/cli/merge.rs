@@ -65,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if args.verify {
             let found = crate::train::verify(&args.base, args.adapter.as_deref(), output)?;
             eprintln!(
-                "{}: logits of {} positions differ by at most {:.1e} of the largest, the likeliest token at {}",
+                "{}: logits of {} positions differ by at most {:.1e} of the largest; the likeliest token is another at {}",
                 output.display(),
                 found.positions,
                 found.largest,
