@@ -4,13 +4,14 @@
 mod training;
 
 use std::{
-    net::TcpListener,
+    io::Write,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
-use selfrag::train::{RankPlan, TrainConfig};
+use selfrag::train::{RankPlan, Ranks, TrainConfig};
 use serde_json::{Value, json};
 use training::{Scratch, read_safetensors, tiny_run};
 
@@ -214,5 +215,45 @@ fn launchers_say_who_is_who() {
     ] {
         let error = plan(&variables).unwrap_err().to_string();
         assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
+fn sums_are_added_in_the_order_of_ranks_and_strangers_are_let_go() {
+    let port = free_port();
+    let connect = move |rank: usize, ranks: usize| {
+        let plan = RankPlan { rank, ranks, local: rank, address: "127.0.0.1".into(), port };
+        Ranks::connect(&plan, Duration::from_secs(20)).unwrap()
+    };
+    let first = std::thread::spawn(move || connect(0, 3));
+    let mut stranger = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => break stream,
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    stranger.write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+    // Rank 1 of another run is a stranger too.
+    let mut other = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    other.write_all(&[*b"selfrag1", 1u64.to_le_bytes(), 5u64.to_le_bytes()].concat()).unwrap();
+    let others = [2, 1].map(|rank| std::thread::spawn(move || connect(rank, 3)));
+    let ranks = std::iter::once(first).chain(others).map(|thread| thread.join().unwrap());
+    // (1e8 + 1) − 1e8 is 0 in f32; in any other order it is not.
+    let own = |rank: usize| [[1e8, 0.5], [1.0, 0.25], [-1e8, 0.125]][rank];
+    let sum = |mut ranks: Ranks| {
+        std::thread::spawn(move || {
+            let mut values = own(ranks.rank());
+            ranks.sum(&mut values).unwrap();
+            ranks.agree(&[("values", format!("{values:?}"))]).unwrap();
+            // One that brings something else is told, with the others.
+            let mut odd = vec![0.0; 2 + ranks.rank() / 2];
+            (values, ranks.sum(&mut odd).map_err(|e| e.to_string()))
+        })
+    };
+    let threads: Vec<_> = ranks.map(sum).collect();
+    for thread in threads {
+        let (values, odd) = thread.join().unwrap();
+        assert_eq!(values, [0.0, 0.875]);
+        assert!(odd.is_err());
     }
 }

@@ -38,7 +38,7 @@ pub struct Args {
 enum What {
     Generator,
     Critic,
-    /// Nothing: measures speed on random weights; --model names llama2-7b, smollm2-135m or tiny, --max-steps the steps.
+    /// Nothing: measures speed on random weights; --model names llama2-7b, tinyllama-1.1b, smollm2-135m or tiny, --max-steps the steps.
     Bench,
 }
 
