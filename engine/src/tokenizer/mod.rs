@@ -25,7 +25,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "training")]
 pub(crate) use self::write::added_token;
 #[cfg(feature = "cli")]
 pub use self::write::tokenizer_json;
