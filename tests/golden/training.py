@@ -5,6 +5,9 @@ the rows of three new tokens trained (`trainable_token_indices`; of embedding an
 mask, labels with masked stretches, two micro-batches a step (each one's mean over its counted tokens, divided by two), clipping by the
 global norm, AdamW with weight decay 0.01, linear schedule with a warm-up of one step of five.
 
+full.safetensors has the same three steps of full fine-tuning (no adapter, every weight trained, norms decayed too): `gradient.*` of the first
+step, `end.*` all weights, by the model's names; `loss`, `norm`; ids, labels, mask and rates are those of steps.safetensors.
+
 Tensors of steps.safetensors: `start.*`, `end.*` the adapter's by PEFT's names; `gradient.*` the first step's gradients before clipping; `ids`, `labels`, `mask` (steps, micro-batches, rows, length); `loss` (steps, micro-batches), `norm`, `rate` (steps).
 """
 
@@ -23,6 +26,30 @@ PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 def plain_name(name: str) -> str:
     """A parameter's name as in adapter_model.safetensors."""
     return name.replace(".default", "").replace("token_adapter.trainable_tokens_delta.default", "token_adapter.trainable_tokens_delta")
+
+
+def train(model, trained: dict, ids, labels, mask) -> tuple[dict, torch.Tensor]:
+    """The steps: losses, norms, first gradients and weights at the end, by name; and the rates."""
+    tensors = {}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2, weight_decay=0.01)
+    schedule = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=1, num_training_steps=5)
+    losses, norms, rates = [], [], []
+    for step in range(STEPS):
+        for micro in range(ACCUMULATION):
+            out = model(input_ids=ids[step, micro], attention_mask=mask[step, micro], labels=labels[step, micro])
+            losses.append(out.loss.detach())
+            (out.loss / ACCUMULATION).backward()
+        if step == 0:
+            tensors |= {f"gradient.{n}": t.grad.detach().clone() for n, t in trained.items()}
+        norms.append(torch.nn.utils.clip_grad_norm_(list(trained.values()), 0.5).detach())
+        rates.append(torch.tensor(schedule.get_last_lr()[0]))
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    assert min(norms) > 0.5, "clipping must do something"
+    tensors |= {f"end.{n}": t.detach().clone() for n, t in trained.items()}
+    tensors |= {"loss": torch.stack(losses).view(STEPS, ACCUMULATION), "norm": torch.stack(norms)}
+    return tensors, torch.stack(rates).float()
 
 
 def make(tied: bool) -> None:
@@ -62,35 +89,26 @@ def make(tied: bool) -> None:
                 labels[step, micro, row, : 2 + row] = -100
                 labels[step, micro, row, 6 : 6 + micro + 1] = -100
 
-    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2, weight_decay=0.01)
-    schedule = get_linear_schedule_with_warmup(optimizer, num_warmup_steps=1, num_training_steps=5)
-    losses, norms, rates = [], [], []
-    for step in range(STEPS):
-        for micro in range(ACCUMULATION):
-            out = peft(input_ids=ids[step, micro], attention_mask=mask[step, micro], labels=labels[step, micro])
-            losses.append(out.loss.detach())
-            (out.loss / ACCUMULATION).backward()
-        if step == 0:
-            tensors |= {f"gradient.{n}": t.grad.detach().clone() for n, t in trained.items()}
-        norms.append(torch.nn.utils.clip_grad_norm_(list(trained.values()), 0.5).detach())
-        rates.append(torch.tensor(schedule.get_last_lr()[0]))
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-    tensors |= {f"end.{n}": t.detach().clone() for n, t in trained.items()}
-    tensors |= {"ids": ids.int(), "labels": labels.int(), "mask": mask.int()}
-    tensors |= {"loss": torch.stack(losses).view(STEPS, ACCUMULATION), "norm": torch.stack(norms), "rate": torch.stack(rates).float()}
-    assert min(norms) > 0.5, "clipping must do something"
+    found, rates = train(peft, trained, ids, labels, mask)
+    tensors |= found
+    tensors |= {"ids": ids.int(), "labels": labels.int(), "mask": mask.int(), "rate": rates}
     folder = HERE / "training" / ("tied" if tied else "untied")
     folder.mkdir(parents=True, exist_ok=True)
     config.vocab_size = VOCAB + NEW
     config.save_pretrained(folder)
     save_file({n: t.contiguous() for n, t in base.items()}, folder / "model.safetensors", {"format": "pt"})
     save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "steps.safetensors", {"made_by": "tests/golden/training.py"})
+    whole = LlamaForCausalLM(config).float().train()
+    missing, unexpected = whole.load_state_dict(base, strict=False)
+    assert not unexpected and missing == (["lm_head.weight"] if tied else []), (missing, unexpected)
+    whole.tie_weights()
+    full, _ = train(whole, dict(whole.named_parameters()), ids, labels, mask)
+    save_file({n: t.contiguous() for n, t in full.items()}, folder / "full.safetensors", {"made_by": "tests/golden/training.py"})
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)
         print(f"wrote {file} ({file.stat().st_size} bytes)")
-    print(f"losses {[round(float(x), 4) for x in losses]}, norms {[round(float(x), 4) for x in norms]}")
+    for name, found in [("LoRA", tensors), ("full", full)]:
+        print(f"{name}: losses {[round(float(x), 4) for x in found['loss'].flatten()]}, norms {[round(float(x), 4) for x in found['norm']]}")
 
 
 make(tied=True)

@@ -33,6 +33,17 @@ impl Geometry {
         vocabulary: 32_016,
         context_length: 4096,
     };
+    /// TinyLlama 1.1B: what fits a GPU with all that full fine-tuning needs.
+    pub const TINYLLAMA_1B: Self = Self {
+        name: "tinyllama-1.1b",
+        layers: 22,
+        hidden: 2048,
+        feed_forward: 5632,
+        heads: 32,
+        kv_heads: 4,
+        vocabulary: 32_016,
+        context_length: 2048,
+    };
     /// The demo's generator. Its 576 columns are no whole K-blocks.
     pub const SMOLLM2_135M: Self = Self {
         name: "smollm2-135m",
@@ -70,7 +81,7 @@ impl Geometry {
     }
 
     /// All that have a name.
-    pub const ALL: [Self; 3] = [Self::LLAMA2_7B, Self::SMOLLM2_135M, Self::TINY];
+    pub const ALL: [Self; 4] = [Self::LLAMA2_7B, Self::TINYLLAMA_1B, Self::SMOLLM2_135M, Self::TINY];
 }
 
 /// Random weights of a geometry in one format; norms are f32.

@@ -12,7 +12,7 @@ use crate::{
 /// Measures speed on this machine with random weights of a real model's size.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model's sizes: llama2-7b, smollm2-135m or tiny.
+    /// The model's sizes: llama2-7b, tinyllama-1.1b, smollm2-135m or tiny.
     #[arg(long, default_value = "llama2-7b", value_parser = geometry)]
     geometry: Geometry,
     /// Layers, if not the geometry's own: less memory and time.

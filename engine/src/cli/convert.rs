@@ -1,11 +1,14 @@
 //! `selfrag convert IN OUT.gguf --type q8_0 [--adapter DIR] [--split-max-size 32M]`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::weights::convert::{FileType, convert};
+use crate::weights::{
+    Weights,
+    convert::{FileType, convert},
+};
 
 /// Converts a model to GGUF, which llama.cpp and the page open.
 #[derive(Debug, clap::Args)]
@@ -29,10 +32,20 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let file_type = FileType::from_name(&args.file_type).expect("clap lets only known names pass");
     let model = crate::weights::open(&args.input, args.adapter.as_deref())?;
-    let template = "{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(template)?);
-    bar.set_message(format!("{} as {}", args.output.display(), args.file_type));
-    let report = convert(model.as_ref(), &args.output, file_type, args.split_max_size, &mut |done, total| {
+    let files = to_gguf(model.as_ref(), &args.output, file_type, args.split_max_size)?;
+    files.iter().for_each(|file| println!("{}", file.display()));
+    Ok(())
+}
+
+/// Writes a model as GGUF, with a bar and notes on standard error; its files.
+pub(super) fn to_gguf(
+    model: &dyn Weights,
+    output: &Path,
+    file_type: FileType,
+    split_max_size: Option<u64>,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let bar = bar(format!("{} as {}", output.display(), file_type.dtype.name()))?;
+    let report = convert(model, output, file_type, split_max_size, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     })?;
@@ -40,15 +53,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for note in &report.notes {
         eprintln!("note: {note}");
     }
-    for file in &report.files {
-        println!("{}", file.display());
-    }
     eprintln!("{} tensors, {:.1} MB", model.tensors().len(), report.n_bytes as f64 / 1e6);
-    Ok(())
+    Ok(report.files)
+}
+
+/// A bar of bytes.
+pub(super) fn bar(message: String) -> anyhow::Result<ProgressBar> {
+    let template = "{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    Ok(ProgressBar::new(0).with_style(ProgressStyle::with_template(template)?).with_message(message))
 }
 
 /// `32M`, `2G`, `500K` (powers of 1000, as llama.cpp's gguf-split has them), or plain bytes.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.char_indices().last() {
         Some((at, 'k' | 'K')) => (&text[..at], 1_000),
         Some((at, 'm' | 'M')) => (&text[..at], 1_000_000),

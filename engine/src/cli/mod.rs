@@ -7,6 +7,7 @@ pub mod data;
 pub mod eval;
 pub mod index;
 pub mod load;
+pub mod merge;
 pub mod questions;
 pub mod settings;
 pub mod terminal;
@@ -25,11 +26,11 @@ pub struct Cli {
 enum Command {
     Ask(ask::Args),
     Bench(bench::Args),
-    #[command(visible_alias = "merge")]
     Convert(convert::Args),
     Data(data::Args),
     Eval(eval::Args),
     Index(index::Args),
+    Merge(merge::Args),
     #[cfg(feature = "training")]
     Train(train::Args),
 }
@@ -43,6 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Data(args) => data::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Index(args) => index::run(args),
+        Command::Merge(args) => merge::run(args),
         #[cfg(feature = "training")]
         Command::Train(args) => train::run(args),
     }

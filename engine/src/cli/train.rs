@@ -1,6 +1,6 @@
-//! `selfrag train`: a generator or a critic by LoRA.
+//! `selfrag train`: a generator or a critic, by LoRA or whole.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -8,13 +8,14 @@ use serde_json::{Map, Value, json};
 use crate::{
     bench::Geometry,
     data::rows::Template,
-    train::{Begin, TrainConfig, Trainer, bench, checkpoint_of, run as train},
+    train::{Begin, RankPlan, Ranks, TrainConfig, Trainer, bench, checkpoint_of, run as train},
 };
 
-/// Fine-tunes a Llama by LoRA into a generator or a critic.
+/// Fine-tunes a Llama into a generator or a critic, by LoRA or (`--method full`) whole.
 ///
 /// Settings come from a file (TOML or JSON; the names are in `selfrag::train::TrainConfig`, the original's are understood) and from options, which
-/// win. The output folder gets a PEFT adapter every `save_every` steps, which `selfrag convert --adapter` merges, and log.jsonl.
+/// win. The output folder gets a PEFT adapter every `save_every` steps, which `selfrag convert --adapter` merges, log.jsonl, and TensorBoard's
+/// event files.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What is trained: it decides templates, new tokens and what of a row is learned.
@@ -37,7 +38,7 @@ pub struct Args {
 enum What {
     Generator,
     Critic,
-    /// Nothing: measures speed on random weights; --model names llama2-7b, smollm2-135m or tiny, --max-steps the steps.
+    /// Nothing: measures speed on random weights; --model names llama2-7b, tinyllama-1.1b, smollm2-135m or tiny, --max-steps the steps.
     Bench,
 }
 
@@ -56,6 +57,9 @@ struct Over {
     /// `cpu` or `vulkan`.
     #[arg(long)]
     backend: Option<String>,
+    /// `lora`, or `full`: every weight; a checkpoint is then a model's folder [default: lora].
+    #[arg(long)]
+    method: Option<String>,
     /// Longest row in tokens [default: 2048].
     #[arg(long, alias = "max_seq_length", alias = "model_max_length", value_name = "N")]
     max_length: Option<u64>,
@@ -109,6 +113,7 @@ impl Over {
             ("data", path(&self.data)),
             ("output", path(&self.output)),
             ("backend", self.backend.as_ref().map(|v| json!(v))),
+            ("method", self.method.as_ref().map(|v| json!(v))),
             ("max_length", self.max_length.map(|v| json!(v))),
             ("micro_batch", self.micro_batch.map(|v| json!(v))),
             ("accumulation", self.accumulation.map(|v| json!(v))),
@@ -178,7 +183,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Some(Some(path)) => Begin::At(path),
     };
     let checkpoint = checkpoint_of(&config, &begin)?;
-    let mut trainer = Trainer::new(config, checkpoint.as_deref())?;
+    let ranks = match RankPlan::from_env()? {
+        None => Ranks::alone(),
+        Some(plan) => Ranks::connect(&plan, Duration::from_secs(config.rank_timeout))?,
+    };
+    let n_ranks = ranks.ranks();
+    let mut trainer = Trainer::among(config, checkpoint.as_deref(), ranks)?;
+    if !trainer.leads() {
+        train(&mut trainer, &mut |_, _| ())?;
+        return Ok(());
+    }
+    if n_ranks > 1 {
+        eprintln!("{n_ranks} processes");
+    }
     let census = trainer.census();
     eprintln!(
         "{} rows, {} used ({} cut, {} without a trained token, {} broken); {} tokens, {} of them trained; {} values to train",
@@ -200,10 +217,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     bar.set_position(trainer.steps_done());
     let last = train(&mut trainer, &mut |step, pace| {
         bar.set_position(step.step);
-        let eta = indicatif::HumanDuration(std::time::Duration::from_secs_f64(pace.eta_seconds));
+        let eta = indicatif::HumanDuration(Duration::from_secs_f64(pace.eta_seconds));
         let (loss, lr, norm) = (step.loss, step.lr, step.grad_norm);
+        let mfu = pace.mfu.map_or(String::new(), |mfu| format!(" MFU {:.1} %", 100.0 * mfu));
         bar.set_message(format!(
-            "loss {loss:.4} lr {lr:.2e} norm {norm:.3} {:.0} tok/s, {eta} left",
+            "loss {loss:.4} lr {lr:.2e} norm {norm:.3} {:.0} tok/s{mfu}, {eta} left",
             pace.tokens_per_second
         ));
     })?;

@@ -10,8 +10,8 @@
 //! [`rows`] is all that a trainer reads: the file format, and a row as text with its training mask; [`encode`] makes tokens of it.
 
 pub mod critic;
-pub mod encode;
 pub mod draws;
+pub mod encode;
 pub mod from_qa;
 pub mod generator;
 pub mod labels;

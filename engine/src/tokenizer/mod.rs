@@ -18,11 +18,17 @@ pub mod reflection;
 mod sentencepiece;
 mod stream;
 mod vocabulary;
+#[cfg(feature = "cli")]
+mod write;
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "training")]
+pub(crate) use self::write::added_token;
+#[cfg(feature = "cli")]
+pub use self::write::tokenizer_json;
 pub use self::{reflection::ReflectionTokens, stream::DecodeStream};
 use self::{
     stream::TokenBytes,
@@ -226,6 +232,11 @@ impl Tokenizer {
     /// Number of ids, gaps included: the rows an embedding needs.
     pub fn vocab_size(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Whether a token is given as an id only, never spelled.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.binary_search(&id).is_ok()
     }
 
     /// Appends special tokens that the vocabulary lacks; known ones become special. Returns their ids.

@@ -60,7 +60,7 @@ pub(super) fn build(file: &str, vocabulary: &Vocabulary) -> Result<Tokenizer> {
 }
 
 /// The merges that touch no special token; a merge of unknown tokens stays, for the crate to refuse.
-fn spellable_merges(vocabulary: &Vocabulary) -> Merges {
+pub(super) fn spellable_merges(vocabulary: &Vocabulary) -> Merges {
     let entries = vocabulary.tokens.iter().zip(&vocabulary.types);
     let special: HashSet<&str> =
         entries.filter(|(_, token_type)| !token_type.is_spellable()).map(|(token, _)| token.as_str()).collect();

@@ -4,13 +4,13 @@ use serde::Serialize;
 
 use super::{
     config::TrainConfig,
-    gradients::{Gradients, Pieces, Trainee},
-    lora::Layout,
-    model::{Base, Batch},
+    gradients::{Gradients, Pieces},
+    model::Batch,
     optimizer::{AdamW, joined, norm},
     place::Place,
     random::Key,
     run::guarded,
+    whole::{Method, prepare},
 };
 use crate::{
     Result,
@@ -30,8 +30,8 @@ pub struct Speed {
     pub seconds: Vec<f64>,
     /// Over the faster half of the steps.
     pub tokens_per_second: f64,
-    /// 10¹² floating-point operations a second: four for each token and matrix value (forward, and backward to the inputs), recomputation
-    /// not counted.
+    /// 10¹² floating-point operations a second: four for each token and matrix value (forward, and backward to the inputs), six where they are
+    /// trained; recomputation not counted.
     pub tflops: f64,
     /// Values that are trained.
     pub trained: usize,
@@ -43,14 +43,11 @@ pub fn bench(config: &TrainConfig, geometry: Geometry, steps: usize) -> Result<S
 }
 
 fn bench_unguarded(config: &TrainConfig, geometry: Geometry, steps: usize) -> Result<Speed> {
-    let place = Place::open(config.backend, config.precision)?;
+    let place = Place::open(config.backend, config.precision, None)?;
     let weights = RandomLlama::new(geometry, DType::F16);
     let rows: Vec<u32> = (geometry.vocabulary as u32 - 16..geometry.vocabulary as u32).collect();
-    let base = Base::load(&place, &weights, &rows, config.new_rows, config.seed)?;
-    let layout = Layout::new(&base.config, &config.lora, rows, base.tied);
-    let mut parameters = base.start(&layout, config.seed);
+    let (trainee, mut parameters) = prepare(config, &place, &weights, rows)?;
     let mut optimizer = AdamW::new(config.optimizer, &parameters);
-    let trainee = Trainee { base, lora: config.lora.clone(), layout };
     let tokens = config.micro_batch * config.max_length;
     let key = Key::new(&[config.seed]);
     let ids: Vec<u32> = (0..tokens as u64).map(|i| (key.uniform(i) * geometry.vocabulary as f64) as u32).collect();
@@ -61,7 +58,7 @@ fn bench_unguarded(config: &TrainConfig, geometry: Geometry, steps: usize) -> Re
     for step in 0..steps as u64 {
         let start = now_ms();
         let mut sums = Gradients::new(&trainee.layout);
-        let dropout = (config.lora.dropout > 0.0).then_some(key.with(step));
+        let dropout = (trainee.lora.dropout > 0.0).then_some(key.with(step));
         trainee.add_gradients(&parameters, &batch, 1.0 / tokens as f64, dropout, pieces, &mut sums);
         let gradients = joined(sums.into_tensors(&parameters));
         norm(&gradients)?;
@@ -80,7 +77,7 @@ fn bench_unguarded(config: &TrainConfig, geometry: Geometry, steps: usize) -> Re
         tokens,
         seconds,
         tokens_per_second,
-        tflops: 4.0 * values as f64 * tokens_per_second / 1e12,
+        tflops: if config.method == Method::Full { 6.0 } else { 4.0 } * values as f64 * tokens_per_second / 1e12,
         trained: trainee.layout.n_values(),
     })
 }

@@ -5,6 +5,7 @@
 //! | adapter_config.json, adapter_model.safetensors | the adapter in PEFT's layout, f32, new token rows as `trainable_token_indices` |
 //! | tokenizer.json, or added_tokens.json where the base has none | the enlarged vocabulary |
 //! | optimizer.safetensors | AdamW's means and squares, f32, as `mean.NAME` and `square.NAME` |
+//! | model.safetensors, config.json, tokenizer_config.json | in full fine-tuning instead of the adapter: a Hugging Face folder, f32 |
 //! | state.json | [`State`]: step, fingerprints, settings |
 //!
 //! A folder is written under a temporary name, brought to disk and then renamed: one that has its name is complete.
@@ -12,7 +13,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::Write,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
@@ -23,19 +24,20 @@ use sha2::{Digest, Sha256};
 
 use super::{
     examples::NewTokens,
-    lora::{Layout, LoraConfig},
+    lora::{Layout, LoraConfig, Slot},
     place::{Place, values},
 };
 use crate::{
     Error, Result,
     platform::{FileSource, block_on},
-    tokenizer::Tokenizer,
+    tokenizer::{Tokenizer, added_token},
     weights::{Weights, read_safetensors},
 };
 
 const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
-const ADAPTER: &str = "adapter_model.safetensors";
+pub(super) const ADAPTER: &str = "adapter_model.safetensors";
+const MODEL: &str = "model.safetensors";
 
 /// Where a run is, and what it must be continued with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -125,6 +127,8 @@ pub(super) struct Adapter<'a> {
     pub(super) new_tokens: &'a NewTokens,
     /// The base's tokenizer.json.
     pub(super) tokenizer_json: Option<&'a str>,
+    /// Further files of a model's folder: then the weights are a whole model's.
+    pub(super) model_files: Option<&'a [(&'static str, Json)]>,
 }
 
 impl Adapter<'_> {
@@ -159,9 +163,7 @@ impl Adapter<'_> {
             tokenizer["added_tokens"].as_array_mut().ok_or_else(|| bad("added_tokens: a list expected".into()))?;
         for (text, id) in added {
             list.retain(|token| token["id"] != json!(id));
-            list.push(json!({
-                "id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
-            }));
+            list.push(added_token(*id as usize, text, true));
         }
         Ok(("tokenizer.json", tokenizer))
     }
@@ -178,6 +180,11 @@ impl Checkpoints {
     pub fn open(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder.display().to_string(), e))?;
         Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Where a step's checkpoint is.
+    pub(super) fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("step-{step:07}"))
     }
 
     /// The complete checkpoints by step.
@@ -197,7 +204,7 @@ impl Checkpoints {
         moments: [&[Tensor<2>]; 2],
         keep: usize,
     ) -> Result<PathBuf> {
-        let path = self.folder.join(format!("step-{:07}", state.step));
+        let path = self.path(state.step);
         let part = self.folder.join(format!(".step-{:07}.part", state.step));
         let io = |path: &Path| {
             let name = path.display().to_string();
@@ -205,14 +212,19 @@ impl Checkpoints {
         };
         std::fs::remove_dir_all(&part).or_else(absent_is_fine).map_err(io(&part))?;
         std::fs::create_dir(&part).map_err(io(&part))?;
-        let names =
-            |prefix: &str| adapter.layout.slots.iter().map(|slot| format!("{prefix}{}", slot.name)).collect::<Vec<_>>();
-        write_tensors(&part.join(ADAPTER), names("").into_iter().zip(parameters))?;
-        let means = names("mean.").into_iter().zip(moments[0]);
-        write_tensors(&part.join(OPTIMIZER), means.chain(names("square.").into_iter().zip(moments[1])))?;
+        let named = |prefix: &'static str, tensors: &'_ [Tensor<2>]| {
+            let name = |slot: &Slot| (format!("{prefix}{}", slot.name), slot.stored_shape());
+            adapter.layout.slots.iter().map(name).zip(tensors.iter().cloned()).collect::<Vec<_>>()
+        };
+        write_tensors(&part.join(weights_file(adapter.layout)), &named("", parameters))?;
+        let moments = [named("mean.", moments[0]), named("square.", moments[1])].concat();
+        write_tensors(&part.join(OPTIMIZER), &moments)?;
         let (vocabulary_name, vocabulary) = adapter.vocabulary()?;
         write_json(&part.join(vocabulary_name), &vocabulary)?;
-        write_json(&part.join("adapter_config.json"), &adapter.config())?;
+        match adapter.model_files {
+            None => write_json(&part.join("adapter_config.json"), &adapter.config())?,
+            Some(files) => files.iter().try_for_each(|(name, json)| write_json(&part.join(name), json))?,
+        }
         write_json(&part.join(STATE), &serde_json::to_value(state).expect("plain data"))?;
         sync_folder(&part)?;
         // A folder cannot be renamed onto a full one: the same step's, written before a resume, makes place.
@@ -246,7 +258,7 @@ pub(super) type Held = (State, Vec<Tensor<2>>, [Vec<Tensor<2>>; 2]);
 /// Reads a checkpoint.
 pub(super) fn read(path: &Path, layout: &Layout, place: &Place) -> Result<Held> {
     let state = read_state(path)?;
-    let parameters = read_tensors(&path.join(ADAPTER), layout, "", place)?;
+    let parameters = read_tensors(&path.join(weights_file(layout)), layout, "", place)?;
     let optimizer = path.join(OPTIMIZER);
     let moments =
         [read_tensors(&optimizer, layout, "mean.", place)?, read_tensors(&optimizer, layout, "square.", place)?];
@@ -285,34 +297,42 @@ fn write_file(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>)
     done.map_err(|e| Error::io(path.display().to_string(), e))
 }
 
-/// safetensors, f32.
-fn write_tensors<'a>(path: &Path, tensors: impl Iterator<Item = (String, &'a Tensor<2>)>) -> Result<()> {
-    let (mut header, mut bytes) = (serde_json::Map::new(), Vec::<u8>::new());
+/// The file of the parameters.
+fn weights_file(layout: &Layout) -> &'static str {
+    if layout.ends().is_some() { MODEL } else { ADAPTER }
+}
+
+/// safetensors, f32; one tensor's values in host memory at a time.
+fn write_tensors(path: &Path, tensors: &[((String, Vec<usize>), Tensor<2>)]) -> Result<()> {
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
     header.insert("__metadata__".into(), json!({"format": "pt"}));
-    for (name, tensor) in tensors {
-        let start = bytes.len();
-        values(tensor)?.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
-        header.insert(name, json!({"dtype": "F32", "shape": tensor.dims(), "data_offsets": [start, bytes.len()]}));
+    for ((name, shape), _) in tensors {
+        let start = end;
+        end += 4 * shape.iter().product::<usize>();
+        header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}));
     }
     let mut header = Json::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    write_file(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        file.write_all(&bytes)
-    })
+    let io = |e: std::io::Error| Error::io(path.display().to_string(), e);
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?);
+    file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header)).map_err(io)?;
+    for (_, tensor) in tensors {
+        let values = values(tensor)?;
+        values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes())).map_err(io)?;
+    }
+    file.into_inner().map_err(|e| io(e.into_error()))?.sync_all().map_err(io)
 }
 
-fn read_tensors(path: &Path, layout: &Layout, prefix: &str, place: &Place) -> Result<Vec<Tensor<2>>> {
+pub(super) fn read_tensors(path: &Path, layout: &Layout, prefix: &str, place: &Place) -> Result<Vec<Tensor<2>>> {
     let file = FileSource::open(path)?;
     let name = path.display().to_string();
     let table = read_safetensors(&file)?;
-    let tensor = |slot: &super::lora::Slot| {
+    let tensor = |slot: &Slot| {
         let wanted = format!("{prefix}{}", slot.name);
         let found = table.iter().find(|tensor| tensor.name == wanted);
         let found = found.ok_or_else(|| Error::input(&name, &wanted, "missing"))?;
-        if found.shape != slot.shape {
-            let problem = format!("shape {:?}, {:?} expected", found.shape, slot.shape);
+        if found.shape != slot.stored_shape() {
+            let problem = format!("shape {:?}, {:?} expected", found.shape, slot.stored_shape());
             return Err(Error::input(&name, &wanted, problem));
         }
         Ok(place.tensor(block_on(found.read_values(&file, 0, slot.shape[0]))?, slot.shape))

@@ -10,6 +10,7 @@ use super::{
     order::Fill,
     place::{Backend, Precision},
     schedule::Schedule,
+    whole::Method,
 };
 use crate::{
     Error, Result,
@@ -47,7 +48,10 @@ pub struct TrainConfig {
     /// The type of products with frozen matrices.
     #[serde(default)]
     pub precision: Precision,
-    /// What is trained.
+    /// What is trained: additions (LoRA) or every weight.
+    #[serde(default, skip_serializing_if = "Method::is_lora")]
+    pub method: Method,
+    /// LoRA's settings.
     #[serde(default)]
     pub lora: LoraConfig,
     /// How rows of new tokens begin.
@@ -74,7 +78,7 @@ pub struct TrainConfig {
     /// Tokens, padding included, that are computed at a time; instead of `micro_batch`, so that short rows come many at a time and long ones few.
     #[serde(default)]
     pub batch_tokens: Option<usize>,
-    /// Micro-batches of an optimizer step.
+    /// Micro-batches of an optimizer step, of each process.
     #[serde(default = "default::accumulation")]
     pub accumulation: usize,
     /// Lengths are padded to multiples of this: few different shapes for a GPU's tuner.
@@ -119,6 +123,12 @@ pub struct TrainConfig {
     /// Checkpoints that are kept; 0: all.
     #[serde(default = "default::keep")]
     pub keep: usize,
+    /// Seconds that a process of several waits for another, at the start and in a step.
+    #[serde(default = "default::rank_timeout")]
+    pub rank_timeout: u64,
+    /// What a device can do at most in this precision, in 10¹² operations a second, by its maker's word: then the log has MFU.
+    #[serde(default)]
+    pub peak_tflops: Option<f64>,
 }
 
 mod default {
@@ -158,6 +168,9 @@ mod default {
     pub(super) fn save_every() -> u64 {
         300
     }
+    pub(super) fn rank_timeout() -> u64 {
+        600
+    }
     pub(super) fn keep() -> usize {
         2
     }
@@ -195,7 +208,8 @@ pub const ALIASES: [(&str, &str); 27] = [
 ];
 
 /// Settings that a resumed run may change: they do not touch its numbers, or only how far it goes on a device.
-const FREE: [&str; 7] = ["output", "save_every", "keep", "model", "data", "segment", "backend"];
+const FREE: [&str; 9] =
+    ["output", "save_every", "keep", "model", "data", "segment", "backend", "peak_tflops", "rank_timeout"];
 
 impl TrainConfig {
     /// Settings from a file (TOML; JSON where its name ends so), laid over `defaults`, with `over` laid over both: how the command's options
@@ -237,6 +251,7 @@ impl TrainConfig {
             ("pad_multiple", self.pad_multiple),
             ("loss_chunk", self.loss_chunk),
             ("save_every", self.save_every as usize),
+            ("rank_timeout", self.rank_timeout as usize),
         ];
         if let Some((name, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err(Error::config(name, "0, expected at least 1"));
@@ -253,7 +268,12 @@ impl TrainConfig {
         if let Some((name, value)) = most.into_iter().find(|(_, value)| *value > 1 << 20) {
             return Err(Error::config(name, format!("{value}, expected at most {}", 1 << 20)));
         }
-        let positive = [("learning_rate", self.learning_rate), ("clip", self.clip), ("epochs", self.epochs)];
+        let positive = [
+            ("learning_rate", self.learning_rate),
+            ("clip", self.clip),
+            ("epochs", self.epochs),
+            ("peak_tflops", self.peak_tflops.unwrap_or(1.0)),
+        ];
         if let Some((name, value)) = positive.into_iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
             return Err(Error::config(name, format!("{value}, expected a positive number")));
         }

@@ -15,6 +15,7 @@ use super::{
     lora::{Layout, LoraConfig, Projection},
     model::{Additions, Angles, Base, Batch, cross_entropy, rms_norm},
     random::Key,
+    whole::Ends,
 };
 
 /// How much is computed at a time: memory against time, with equal results.
@@ -26,7 +27,7 @@ pub struct Pieces {
     pub loss_chunk: usize,
 }
 
-/// A model with what is trained on it.
+/// A model with what is trained of it or on it.
 #[derive(Debug)]
 pub struct Trainee {
     /// The frozen part.
@@ -77,12 +78,11 @@ impl Trainee {
         pieces: Pieces,
         gradients: &mut Gradients,
     ) -> Tensor<1> {
-        let n_blocks = self.base.blocks.len();
+        let n_blocks = self.base.config.layers;
         let angles = self.base.angles(batch.length);
         let starts: Vec<usize> = (0..n_blocks).step_by(pieces.segment.max(1)).collect();
         let end = |start: usize| (start + pieces.segment.max(1)).min(n_blocks);
-        let rows = self.layout.embedding_rows().map(|slot| parameters[slot].clone());
-        let mut x = self.base.embed(batch, rows);
+        let mut x = self.embed(parameters, batch);
         let mut inputs = Vec::new();
         for &start in &starts[..starts.len() - 1] {
             inputs.push(x.clone());
@@ -115,8 +115,16 @@ impl Trainee {
             }
             above = input.grad_remove(&mut tape);
         }
-        if let (Some(slot), Some(gradient)) = (self.layout.embedding_rows(), above) {
-            gradients.add(slot, Some(self.base.one_hot(batch).transpose().matmul(gradient)));
+        match (self.layout.ends(), self.layout.embedding_rows(), above) {
+            (Some(Ends { embedding, .. }), _, Some(gradient)) => {
+                let zeros = parameters[embedding].zeros_like();
+                let sums = zeros.select_assign(0, self.base.ids(batch), gradient, IndexingUpdateOp::Add);
+                gradients.add(embedding, Some(sums));
+            }
+            (None, Some(slot), Some(gradient)) => {
+                gradients.add(slot, Some(self.base.one_hot(batch).transpose().matmul(gradient)));
+            }
+            _ => {}
         }
         loss.expect("a model has at least one block")
     }
@@ -141,14 +149,50 @@ impl Trainee {
 
     /// The summed loss, forward only when the parameters are not tracked.
     pub fn whole_loss(&self, parameters: &[Tensor<2>], batch: &Batch, dropout: Option<Key>) -> Tensor<1> {
-        let rows = |slot: Option<usize>| slot.map(|slot| parameters[slot].clone());
-        let angles = self.base.angles(batch.length);
-        let x = self.base.embed(batch, rows(self.layout.embedding_rows()));
-        let y = self.blocks(0..self.base.blocks.len(), x, parameters, batch.rows, &angles, dropout);
+        let y = self.hidden(parameters, batch, dropout);
         let (at, columns) = self.targets(&batch.targets());
-        let hidden = y.select(0, at);
-        let normed = rms_norm(hidden, &self.base.norm, f64::from(self.base.config.norm_eps));
-        cross_entropy(self.base.logits(normed, rows(self.layout.head_rows())), columns)
+        cross_entropy(self.head(y.select(0, at), parameters), columns)
+    }
+
+    /// Logits of every position, by column.
+    pub(super) fn logits(&self, parameters: &[Tensor<2>], batch: &Batch) -> Tensor<2> {
+        self.head(self.hidden(parameters, batch, None), parameters)
+    }
+
+    /// The last hidden states.
+    fn hidden(&self, parameters: &[Tensor<2>], batch: &Batch, dropout: Option<Key>) -> Tensor<2> {
+        let x = self.embed(parameters, batch);
+        self.blocks(0..self.base.config.layers, x, parameters, batch.rows, &self.base.angles(batch.length), dropout)
+    }
+
+    fn embed(&self, parameters: &[Tensor<2>], batch: &Batch) -> Tensor<2> {
+        match self.layout.ends() {
+            Some(ends) => self.base.look_up(&parameters[ends.embedding], batch),
+            None => self.base.embed(batch, self.layout.embedding_rows().map(|slot| parameters[slot].clone())),
+        }
+    }
+
+    /// Logits of hidden states, by column.
+    fn head(&self, hidden: Tensor<2>, parameters: &[Tensor<2>]) -> Tensor<2> {
+        let eps = f64::from(self.base.config.norm_eps);
+        match self.layout.ends() {
+            Some(ends) => {
+                let norm = parameters[ends.norm].clone().reshape([self.base.config.hidden]);
+                self.base.product(rms_norm(hidden, &norm, eps), parameters[ends.head].clone())
+            }
+            None => {
+                let rows = self.layout.head_rows().map(|slot| parameters[slot].clone());
+                self.base.logits(rms_norm(hidden, &self.base.norm, eps), rows)
+            }
+        }
+    }
+
+    /// The slots that the head has.
+    fn head_slots(&self) -> Vec<usize> {
+        match self.layout.ends() {
+            Some(ends) => vec![ends.norm, ends.head],
+            None => self.layout.head_rows().into_iter().collect(),
+        }
     }
 
     fn blocks(
@@ -166,8 +210,13 @@ impl Trainee {
                 let key = dropout?.with(block as u64).with(projection as u64);
                 Some(place.dropout(key, self.lora.dropout, shape))
             };
-            let pairs = self.layout.pairs(&parameters[self.layout.block(block)]);
-            let additions = Additions { pairs, scale: self.lora.scale(), dropout: &dropout };
+            let of_block = &parameters[self.layout.block(block)];
+            let additions = Additions {
+                whole: self.layout.ends().map(|_| of_block),
+                pairs: self.layout.pairs(of_block),
+                scale: self.lora.scale(),
+                dropout: &dropout,
+            };
             self.base.block(block, x, rows, angles, &additions)
         })
     }
@@ -182,21 +231,23 @@ impl Trainee {
         chunk: usize,
         gradients: &mut Gradients,
     ) -> (Tensor<1>, Tensor<2>) {
-        let slot = self.layout.head_rows();
+        let slots = self.head_slots();
         let mut sum: Tensor<1> = self.base.place.zeros([1]);
         let mut gradient = hidden.zeros_like();
         for targets in batch.targets().chunks(chunk.max(1)) {
             let (at, columns) = self.targets(targets);
             let chosen = hidden.clone().select(0, at.clone()).autodiff().require_grad();
-            let rows = slot.map(|slot| parameters[slot].clone().autodiff().require_grad());
-            let normed = rms_norm(chosen.clone(), &self.base.norm, f64::from(self.base.config.norm_eps));
-            let loss = cross_entropy(self.base.logits(normed, rows.clone()), columns);
+            let mut tracked = parameters.to_vec();
+            for &slot in &slots {
+                tracked[slot] = parameters[slot].clone().autodiff().require_grad();
+            }
+            let loss = cross_entropy(self.head(chosen.clone(), &tracked), columns);
             sum = sum + loss.clone().inner();
             let mut tape = loss.mul_scalar(factor).backward();
             let chosen = chosen.grad_remove(&mut tape).expect("the loss depends on every chosen row");
             gradient = gradient.select_assign(0, at, chosen, IndexingUpdateOp::Add);
-            if let (Some(slot), Some(rows)) = (slot, rows) {
-                gradients.add(slot, rows.grad_remove(&mut tape));
+            for &slot in &slots {
+                gradients.add(slot, tracked[slot].grad_remove(&mut tape));
             }
         }
         (sum, gradient)

@@ -6,7 +6,11 @@
 use burn::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{place::Place, random::Key};
+use super::{
+    place::Place,
+    random::Key,
+    whole::{Ends, OF_BLOCK},
+};
 use crate::{Error, Result, generator::llama::LlamaConfig};
 
 /// A projection that LoRA can be added to.
@@ -127,10 +131,17 @@ impl LoraConfig {
 /// One trained matrix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
-    /// Its name in a PEFT adapter.
+    /// Its name in a PEFT adapter, or in a model's folder.
     pub name: String,
-    /// Rows and columns, as it is stored there.
+    /// Rows and columns; a vector is one row.
     pub shape: [usize; 2],
+}
+
+impl Slot {
+    /// The shape that a file has: norms are vectors there.
+    pub(super) fn stored_shape(&self) -> Vec<usize> {
+        if self.name.ends_with("norm.weight") { vec![self.shape[1]] } else { self.shape.to_vec() }
+    }
 }
 
 /// Which matrices are trained, in a fixed order: for each block and target A and B, then the rows of the embedding, then those of an own head.
@@ -143,9 +154,22 @@ pub struct Layout {
     targets: Vec<Projection>,
     blocks: usize,
     tied: bool,
+    whole: bool,
 }
 
 impl Layout {
+    /// Of full fine-tuning (see `Layout::whole`).
+    pub(super) fn of_whole(slots: Vec<Slot>, blocks: usize, tied: bool) -> Self {
+        Self { slots, rows: Vec::new(), targets: Vec::new(), blocks, tied, whole: true }
+    }
+
+    /// The slots outside of blocks, when every weight is trained.
+    pub(super) fn ends(&self) -> Option<Ends> {
+        let embedding = self.blocks * OF_BLOCK;
+        let head = if self.tied { embedding } else { embedding + 2 };
+        self.whole.then_some(Ends { embedding, norm: embedding + 1, head })
+    }
+
     /// The layout of a model. `rows`: ids of the tokens whose rows are trained, ascending.
     pub fn new(config: &LlamaConfig, lora: &LoraConfig, rows: Vec<u32>, tied: bool) -> Self {
         let mut targets = lora.targets.clone();
@@ -164,12 +188,12 @@ impl Layout {
             let name = format!("base_model.model.{table}.token_adapter.trainable_tokens_delta");
             slots.push(Slot { name, shape: [rows.len(), config.hidden] });
         }
-        Self { slots, rows, targets, blocks: config.layers, tied }
+        Self { slots, rows, targets, blocks: config.layers, tied, whole: false }
     }
 
-    /// The slots of a block's additions.
+    /// A block's slots.
     pub(super) fn block(&self, block: usize) -> std::ops::Range<usize> {
-        let each = 2 * self.targets.len();
+        let each = if self.whole { OF_BLOCK } else { 2 * self.targets.len() };
         block * each..(block + 1) * each
     }
 
@@ -191,6 +215,12 @@ impl Layout {
     /// The projections.
     pub fn targets(&self) -> &[Projection] {
         &self.targets
+    }
+
+    /// Values of A and B of all blocks.
+    pub(super) fn n_additions(&self) -> usize {
+        let slots = &self.slots[..2 * self.targets.len() * self.blocks];
+        slots.iter().map(|slot| slot.shape[0] * slot.shape[1]).sum()
     }
 
     /// Values to train.

@@ -13,6 +13,7 @@ use super::{
     lora::{Layout, NewRows, Projection, ROWS},
     place::Place,
     random::Key,
+    whole::{ATTENTION_NORM, FEED_FORWARD_NORM},
 };
 use crate::{
     Error, Result,
@@ -24,10 +25,10 @@ use crate::{
 /// One block's frozen tensors.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
-    attention_norm: Tensor<1>,
-    feed_forward_norm: Tensor<1>,
+    pub(super) attention_norm: Tensor<1>,
+    pub(super) feed_forward_norm: Tensor<1>,
     /// By [`Projection`], (outputs, inputs).
-    projections: Vec<Tensor<2>>,
+    pub(super) projections: Vec<Tensor<2>>,
 }
 
 /// What a block needs beside its weights.
@@ -73,7 +74,7 @@ pub struct Base {
     pub(super) n_frozen: usize,
     rope_factors: Option<Vec<f32>>,
     /// How the trained rows begin: the base's own values, or as new: (embedding, head).
-    first_rows: [Vec<f32>; 2],
+    pub(super) first_rows: [Vec<f32>; 2],
 }
 
 /// Sequences of one length, padded at their end.
@@ -109,9 +110,11 @@ impl Batch {
     }
 }
 
-/// What LoRA adds to a block's projections.
+/// What is trained of a block.
 pub(super) struct Additions<'a> {
-    /// A and B by [`Projection`].
+    /// All of it, in place of the base's: by [`Projection`], then the norms.
+    pub(super) whole: Option<&'a [Tensor<2>]>,
+    /// LoRA's A and B by [`Projection`].
     pub(super) pairs: Vec<Option<(Tensor<2>, Tensor<2>)>>,
     /// Factor of their product.
     pub(super) scale: f64,
@@ -245,7 +248,7 @@ impl Base {
     }
 
     /// x · wᵀ in the matrices' type; the result in everything else's.
-    fn product(&self, x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
+    pub(super) fn product(&self, x: Tensor<2>, w: Tensor<2>) -> Tensor<2> {
         let matrices = self.place.matrices;
         x.cast(matrices).matmul(w.cast(matrices).transpose()).cast(self.place.dtype)
     }
@@ -259,14 +262,26 @@ impl Base {
         angles: &Angles,
         additions: &Additions<'_>,
     ) -> Tensor<2> {
-        let (block, heads) = (&self.blocks[index], self.config.heads);
+        let heads = self.config.heads;
+        let weight = |projection: Projection, x: &Tensor<2>| match additions.whole {
+            Some(whole) => whole[projection as usize].clone(),
+            None => like(&self.blocks[index].projections[projection as usize], Some(x)),
+        };
+        let norms = match additions.whole {
+            Some(whole) => {
+                [ATTENTION_NORM, FEED_FORWARD_NORM].map(|at| whole[at].clone().reshape([self.config.hidden]))
+            }
+            None => {
+                let block = &self.blocks[index];
+                [block.attention_norm.clone(), block.feed_forward_norm.clone()]
+            }
+        };
         let [tokens, _] = x.dims();
         let length = tokens / rows;
         // Inputs and outputs of the products stay in the matrices' type in between: each change of type is another pass over memory.
         let matrices = self.place.matrices;
         let project = |x: &Tensor<2>, projection: Projection| {
-            let weight = like(&block.projections[projection as usize], Some(x));
-            let product = x.clone().matmul(weight.transpose());
+            let product = x.clone().matmul(weight(projection, x).cast(matrices).transpose());
             let Some((a, b)) = &additions.pairs[projection as usize] else { return product };
             let dropped = match (additions.dropout)(projection, x.dims()) {
                 Some(factors) => x.clone() * like(&factors, Some(x)).cast(matrices),
@@ -278,7 +293,7 @@ impl Base {
         let dtype = self.place.dtype;
         let residual = |x: Tensor<2>, projection: Projection| project(&x.cast(matrices), projection).cast(dtype);
         let eps = f64::from(self.config.norm_eps);
-        let normed = rms_norm(x.clone(), &block.attention_norm, eps).cast(matrices);
+        let normed = rms_norm(x.clone(), &norms[0], eps).cast(matrices);
         let split = |x: Tensor<2>, n: usize| x.reshape([rows, length, n, heads.head_dim]).swap_dims(1, 2);
         let q = rotate(split(project(&normed, Projection::QProj).cast(dtype), heads.heads), angles);
         let k = rotate(split(project(&normed, Projection::KProj).cast(dtype), heads.kv_heads), angles);
@@ -286,7 +301,7 @@ impl Base {
         let attended = attention(q, k, v, angles, matrices);
         let attended = attended.swap_dims(1, 2).reshape([tokens, heads.heads * heads.head_dim]);
         let x = x + residual(attended, Projection::OProj);
-        let normed = rms_norm(x.clone(), &block.feed_forward_norm, eps).cast(matrices);
+        let normed = rms_norm(x.clone(), &norms[1], eps).cast(matrices);
         let gate = activation::silu(project(&normed, Projection::GateProj).cast(dtype));
         let up = project(&normed, Projection::UpProj).cast(dtype);
         x + residual(gate * up, Projection::DownProj)
@@ -395,7 +410,7 @@ fn split_table(
 }
 
 impl Layout {
-    /// A block's additions among the parameters.
+    /// A block's additions among its parameters.
     pub(super) fn pairs(&self, parameters: &[Tensor<2>]) -> Vec<Option<(Tensor<2>, Tensor<2>)>> {
         let pair = |projection: Projection| {
             let at = 2 * self.target(projection)?;

@@ -62,13 +62,16 @@ impl Place {
         Self { device: Device::flex(), dtype: DType::F64, matrices: DType::F64, on_host: true }
     }
 
-    /// The device that a configuration asks for.
-    pub fn open(backend: Backend, precision: Precision) -> Result<Self> {
+    /// The device that a configuration asks for; of several GPUs number `local`, where that is given.
+    pub fn open(backend: Backend, precision: Precision, local: Option<usize>) -> Result<Self> {
+        #[cfg(not(feature = "training-vulkan"))]
+        let _ = local;
         match backend {
             Backend::Cpu => Ok(Self { matrices: precision.matrices(), ..Self::cpu() }),
             #[cfg(feature = "training-vulkan")]
             Backend::Vulkan => {
-                let device = Device::vulkan(burn::DeviceKind::DefaultDevice);
+                let device =
+                    Device::vulkan(local.map_or(burn::DeviceKind::DefaultDevice, burn::DeviceKind::DiscreteGpu));
                 Ok(Self { device, dtype: DType::F32, matrices: precision.matrices(), on_host: false })
             }
             #[cfg(not(feature = "training-vulkan"))]
@@ -77,6 +80,11 @@ impl Place {
                 "this build trains on the CPU only; build with `--features training-vulkan` for \"vulkan\"",
             )),
         }
+    }
+
+    /// The same with matrices in everything else's type: masters of weights that are trained.
+    pub(super) fn of_masters(&self) -> Self {
+        Self { matrices: self.dtype, ..self.clone() }
     }
 
     /// A tensor of these values.

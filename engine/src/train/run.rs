@@ -1,7 +1,6 @@
 //! The loop: batches in, optimizer steps, checkpoints and a log out.
 
 use std::{
-    io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -11,23 +10,29 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     checkpoint::{self, Adapter, Checkpoints, State},
-    config::{LossMean, TrainConfig},
+    config::{LossMean, Settings, TrainConfig},
     examples::{Census, NewTokens},
+    flops::Flops,
     gradients::{Gradients, Pieces, Trainee},
-    lora::{DROPOUT, Layout},
-    model::{Base, Batch},
+    log::{Clock, Log, Pace},
+    lora::DROPOUT,
+    model::Batch,
     optimizer::{AdamW, clip_factor, joined, norm, scaled},
     order,
     place::{Place, Precision, device_error, values},
     random::Key,
+    ranks::Ranks,
     schedule::Schedule,
+    whole::{Method, prepare},
 };
 use crate::{
     Error, Result,
     data::encode::{Encoding, Example},
-    platform::now_ms,
-    tokenizer::Tokenizer,
-    weights::{self, MetadataExt},
+    tokenizer::{Tokenizer, tokenizer_json},
+    weights::{
+        self, DType, MetadataExt,
+        hf::{config_json, tokenizer_config},
+    },
 };
 
 /// Of the files' layout.
@@ -54,18 +59,24 @@ pub struct Step {
     pub tokens: u64,
     /// Tokens that counted in the loss.
     pub trained_tokens: u64,
+    /// Floating-point operations that the step needed (see [`Flops`]).
+    pub flops: f64,
 }
 
 /// A run under way.
 pub struct Trainer {
     config: TrainConfig,
     trainee: Trainee,
+    ranks: Ranks,
+    flops: Flops,
     parameters: Vec<Tensor<2>>,
     optimizer: AdamW,
     examples: Vec<Example>,
     census: Census,
     new_tokens: NewTokens,
     tokenizer_json: Option<String>,
+    /// What a model's folder has beside weights and tokenizer.json, in full fine-tuning.
+    model_files: Option<[(&'static str, serde_json::Value); 2]>,
     base_name: String,
     state: State,
     /// The epoch whose order this is.
@@ -77,12 +88,17 @@ pub struct Trainer {
 impl Trainer {
     /// Reads model and data; with `checkpoint`, goes on where that stands.
     pub fn new(config: TrainConfig, checkpoint: Option<&Path>) -> Result<Self> {
-        guarded(|| Self::new_unguarded(config, checkpoint))
+        Self::among(config, checkpoint, Ranks::alone())
     }
 
-    fn new_unguarded(config: TrainConfig, checkpoint: Option<&Path>) -> Result<Self> {
+    /// The same as one process of several.
+    pub fn among(config: TrainConfig, checkpoint: Option<&Path>, ranks: Ranks) -> Result<Self> {
+        guarded(|| Self::new_unguarded(config, checkpoint, ranks))
+    }
+
+    fn new_unguarded(config: TrainConfig, checkpoint: Option<&Path>, ranks: Ranks) -> Result<Self> {
         config.check()?;
-        let place = Place::open(config.backend, config.precision)?;
+        let place = Place::open(config.backend, config.precision, ranks.local())?;
         let weights = weights::open(&config.model, None)?;
         let (file, metadata) = (weights.name().to_owned(), weights.metadata());
         let mut tokenizer = Tokenizer::from_metadata(&file, metadata)?;
@@ -104,24 +120,32 @@ impl Trainer {
             base: checkpoint::fingerprint(weights.as_ref())?,
             tokenizer: checkpoint::vocabulary_fingerprint(&tokenizer),
             data,
-            settings: config.fixed(),
+            settings: settings(&config, &ranks),
         };
-        let base = Base::load(&place, weights.as_ref(), &new_tokens.rows(), config.new_rows, config.seed)?;
-        if base.config.context_length < config.max_length {
-            let problem =
-                format!("{}, but {file} was made for {} tokens", config.max_length, base.config.context_length);
+        let (trainee, parameters) = prepare(&config, &place, weights.as_ref(), new_tokens.rows())?;
+        let context = trainee.base.config.context_length;
+        if context < config.max_length {
+            let problem = format!("{}, but {file} was made for {context} tokens", config.max_length);
             return Err(Error::config("max_length", problem));
         }
-        let layout = Layout::new(&base.config, &config.lora, new_tokens.rows(), base.tied);
-        let tokenizer_json = metadata.get_text(&file, "tokenizer.huggingface.json")?.map(str::to_owned);
+        let mut tokenizer_text = metadata.get_text(&file, "tokenizer.huggingface.json")?.map(str::to_owned);
+        let mut model_files = None;
+        if config.method == Method::Full {
+            tokenizer_text = Some(tokenizer_json(&file, metadata)?.to_string());
+            let mut model = config_json(weights.as_ref(), DType::F32)?;
+            model["vocab_size"] = trainee.base.columns.len().into();
+            model_files = Some([("tokenizer_config.json", tokenizer_config(&file, metadata)?), ("config.json", model)]);
+        }
         let lengths: Vec<usize> = examples.iter().map(|example| example.ids.len()).collect();
         let micro_batches = order::epoch(&lengths, config.fill(), config.seed, 0).len() as u64;
-        let steps_per_epoch = micro_batches.div_ceil(config.accumulation as u64);
+        let steps_per_epoch = micro_batches.div_ceil((config.accumulation * ranks.ranks()) as u64);
         let total_steps = config.max_steps.unwrap_or((config.epochs * steps_per_epoch as f64).ceil() as u64);
-        let parameters = base.start(&layout, config.seed);
         let mut trainer = Self {
+            flops: trainee.flops(),
             optimizer: AdamW::new(config.optimizer, &parameters),
-            trainee: Trainee { base, lora: config.lora.clone(), layout },
+            trainee,
+            ranks,
+            model_files,
             base_name: file,
             order: (u64::MAX, Vec::new()),
             config,
@@ -129,7 +153,7 @@ impl Trainer {
             examples,
             census,
             new_tokens,
-            tokenizer_json,
+            tokenizer_json: tokenizer_text,
             state,
             steps_per_epoch,
             total_steps,
@@ -141,6 +165,14 @@ impl Trainer {
             trainer.optimizer.resume(state.step, moments);
             (trainer.state, trainer.parameters) = (state, parameters);
         }
+        let State { step, base, tokenizer, data, settings, .. } = &trainer.state;
+        trainer.ranks.agree(&[
+            ("step", step.to_string()),
+            ("base", base.clone()),
+            ("tokenizer", tokenizer.clone()),
+            ("data", data.clone()),
+            ("settings", serde_json::Value::Object(settings.clone()).to_string()),
+        ])?;
         Ok(trainer)
     }
 
@@ -152,6 +184,11 @@ impl Trainer {
     /// Values that are trained.
     pub fn n_trained(&self) -> usize {
         self.trainee.layout.n_values()
+    }
+
+    /// Whether this process writes log and checkpoints: of several the first.
+    pub fn leads(&self) -> bool {
+        self.ranks.rank() == 0
     }
 
     /// Optimizer steps done.
@@ -214,21 +251,36 @@ impl Trainer {
         self.state.step = step;
         self.state.tokens += tokens;
         let epoch = step as f64 / self.steps_per_epoch as f64;
-        Ok(Step { step, epoch, loss, lr, grad_norm, tokens, trained_tokens: all as u64 })
+        let flops = self.flops.of(rows.iter().flatten().map(|&row| self.examples[row].ids.len()), all);
+        Ok(Step { step, epoch, loss, lr, grad_norm, tokens, trained_tokens: all as u64, flops })
     }
 
-    /// Loss and joined gradients of a step; the latter times the state's scale.
-    fn gradients(&self, batches: &[Batch], weights: &[f64], pieces: Pieces) -> Result<(f64, Vec<Tensor<2>>)> {
+    /// Loss and joined gradients of a step; the latter times the state's scale. Each process computes its own micro-batches; all get the sums.
+    fn gradients(&mut self, batches: &[Batch], weights: &[f64], pieces: Pieces) -> Result<(f64, Vec<Tensor<2>>)> {
         let (mut sums, mut losses) = (Gradients::new(&self.trainee.layout), Vec::new());
-        for (micro, (batch, &weight)) in batches.iter().zip(weights).enumerate() {
+        let mine = self.ranks.rank() * self.config.accumulation;
+        for micro in (mine..batches.len()).take(self.config.accumulation) {
             let key = Key::new(&[self.config.seed, DROPOUT, self.state.step, micro as u64]);
-            let dropout = (self.config.lora.dropout > 0.0).then_some(key);
-            let factor = weight * self.state.scale;
+            let dropout = (self.trainee.lora.dropout > 0.0).then_some(key);
+            let (batch, factor) = (&batches[micro], weights[micro] * self.state.scale);
             losses.push(self.trainee.add_gradients(&self.parameters, batch, factor, dropout, pieces, &mut sums));
         }
-        let losses = values(&Tensor::cat(losses, 0))?;
-        let loss = losses.iter().zip(weights).map(|(&sum, weight)| f64::from(sum) * weight).sum();
-        Ok((loss, joined(sums.into_tensors(&self.parameters))))
+        // A process may be left without rows by an epoch's last step.
+        let losses = if losses.is_empty() { Vec::new() } else { values(&Tensor::cat(losses, 0))? };
+        let mut loss =
+            losses.iter().zip(&weights[mine.min(weights.len())..]).map(|(&sum, weight)| f64::from(sum) * weight).sum();
+        let mut gradients = joined(sums.into_tensors(&self.parameters));
+        if self.ranks.ranks() > 1 {
+            for gradient in &mut gradients {
+                let mut summed = values(gradient)?;
+                self.ranks.sum(&mut summed)?;
+                *gradient = self.trainee.base.place.tensor(summed, gradient.dims());
+            }
+            let mut summed = [loss as f32];
+            self.ranks.sum(&mut summed)?;
+            loss = summed[0].into();
+        }
+        Ok((loss, gradients))
     }
 
     /// The rows of the next step, by micro-batch.
@@ -238,8 +290,9 @@ impl Trainer {
             let lengths: Vec<usize> = self.examples.iter().map(|example| example.ids.len()).collect();
             self.order = (epoch, order::epoch(&lengths, self.config.fill(), self.config.seed, epoch));
         }
-        let first = (self.state.step % self.steps_per_epoch) as usize * self.config.accumulation;
-        self.order.1.iter().skip(first).take(self.config.accumulation).cloned().collect()
+        let each = self.config.accumulation * self.ranks.ranks();
+        let first = (self.state.step % self.steps_per_epoch) as usize * each;
+        self.order.1.iter().skip(first).take(each).cloned().collect()
     }
 
     /// Rows side by side, padded to a multiple that the longest fits.
@@ -260,6 +313,7 @@ impl Trainer {
             tied: self.trainee.base.tied,
             new_tokens: &self.new_tokens,
             tokenizer_json: self.tokenizer_json.as_deref(),
+            model_files: self.model_files.as_ref().map(<[_; 2]>::as_slice),
         };
         let [means, squares] = self.optimizer.moments();
         Checkpoints::open(&self.config.output)?.write(
@@ -279,6 +333,15 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("the back end failed");
         Err(device_error(text))
     })
+}
+
+/// What a continuation must share: how many processes there are decides which rows a step has.
+fn settings(config: &TrainConfig, ranks: &Ranks) -> Settings {
+    let mut settings = config.fixed();
+    if ranks.ranks() > 1 {
+        settings.insert("ranks".into(), ranks.ranks().into());
+    }
+    settings
 }
 
 /// What ends an answer.
@@ -304,15 +367,6 @@ pub enum Begin {
     At(PathBuf),
 }
 
-/// How fast a run is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
-    /// Tokens a second, padding left out, over the last steps.
-    pub tokens_per_second: f64,
-    /// Until the last step.
-    pub eta_seconds: f64,
-}
-
 /// The checkpoint to begin with.
 pub fn checkpoint_of(config: &TrainConfig, begin: &Begin) -> Result<Option<PathBuf>> {
     let newest = Checkpoints::open(&config.output)?.list()?.pop_last().map(|(_, path)| path);
@@ -328,71 +382,31 @@ pub fn checkpoint_of(config: &TrainConfig, begin: &Begin) -> Result<Option<PathB
     }
 }
 
-/// Trains to the end: a line in log.jsonl for each step, a checkpoint every `save_every` and at the end. Returns the last one.
+/// Trains to the end: a line in log.jsonl and TensorBoard's scalars for each step, a checkpoint every `save_every` and at the end. Returns the
+/// last one. Of several processes only the first writes.
 pub fn run(trainer: &mut Trainer, on_step: &mut dyn FnMut(&Step, Pace)) -> Result<PathBuf> {
-    Checkpoints::open(&trainer.config.output)?;
-    let mut log = Log::open(&trainer.config.output, trainer.state.step)?;
-    // The first steps of a GPU compile and tune kernels: the pace is that of the last sixteen.
-    let mut times = std::collections::VecDeque::from([(now_ms(), 0u64)]);
-    let mut tokens = 0;
+    let checkpoints = Checkpoints::open(&trainer.config.output)?;
+    let leads = trainer.leads();
+    let mut log = leads.then(|| Log::open(&trainer.config.output, trainer.state.step)).transpose()?;
+    let peak = trainer.config.peak_tflops.map(|peak| peak * trainer.ranks.ranks() as f64);
+    let mut clock = Clock::start(trainer.total_steps, peak);
     let mut saved = None;
     while trainer.state.step < trainer.total_steps {
         let step = trainer.step()?;
-        tokens += step.tokens;
-        let (then, tokens_then) = times[0];
-        let now = now_ms();
-        let seconds = (now - then).max(1e-3) / 1e3;
-        let left = (trainer.total_steps - step.step) as f64;
-        let pace = Pace {
-            tokens_per_second: (tokens - tokens_then) as f64 / seconds,
-            eta_seconds: left * seconds / times.len() as f64,
-        };
-        times.push_back((now, tokens));
-        if times.len() > 16 {
-            times.pop_front();
+        let pace = clock.after(&step);
+        if let Some(log) = &mut log {
+            log.write(&step, pace)?;
         }
-        log.write(&step, pace)?;
         on_step(&step, pace);
         saved = None;
-        if step.step.is_multiple_of(trainer.config.save_every) || step.step == trainer.total_steps {
+        if leads && (step.step.is_multiple_of(trainer.config.save_every) || step.step == trainer.total_steps) {
             saved = Some(trainer.save()?);
         }
     }
     // A run that had ended has its last checkpoint already.
-    match saved.or(Checkpoints::open(&trainer.config.output)?.list()?.remove(&trainer.state.step)) {
+    match saved.or(checkpoints.list()?.remove(&trainer.state.step)) {
         Some(path) => Ok(path),
-        None => trainer.save(),
-    }
-}
-
-/// log.jsonl: a line a step.
-struct Log {
-    file: std::fs::File,
-    name: String,
-}
-
-impl Log {
-    /// Keeps the lines up to `step`: those after it will be written again.
-    fn open(folder: &Path, step: u64) -> Result<Self> {
-        let path = folder.join("log.jsonl");
-        let name = path.display().to_string();
-        let io = |e: std::io::Error| Error::io(&name, e);
-        let text = if path.exists() { std::fs::read_to_string(&path).map_err(io)? } else { String::new() };
-        let done = |line: &&str| {
-            let line: Option<serde_json::Value> = serde_json::from_str(line).ok();
-            line.and_then(|line| line["step"].as_u64()).is_some_and(|number| number <= step)
-        };
-        let kept: String = text.lines().filter(done).flat_map(|line| [line, "\n"]).collect();
-        let part = folder.join(".log.jsonl.part");
-        std::fs::write(&part, kept).and_then(|()| std::fs::rename(&part, &path)).map_err(io)?;
-        let file = std::fs::OpenOptions::new().append(true).open(&path).map_err(io)?;
-        Ok(Self { file, name })
-    }
-
-    fn write(&mut self, step: &Step, pace: Pace) -> Result<()> {
-        let mut line = serde_json::to_value(step).expect("plain data");
-        line["tokens_per_second"] = pace.tokens_per_second.into();
-        line["eta_seconds"] = pace.eta_seconds.into();
-        self.file.write_all(format!("{line}\n").as_bytes()).map_err(|e| Error::io(&self.name, e))
+        None if leads => trainer.save(),
+        None => Ok(checkpoints.path(trainer.state.step)),
     }
 }

@@ -41,6 +41,23 @@ impl Family {
         Some(format!("blk.{block}.{}.{parameter}", find(block_table, module)?))
     }
 
+    /// The Hugging Face parameter of a GGUF name: [`Self::gguf_name`] backwards.
+    pub(crate) fn hf_name(self, name: &str) -> Option<String> {
+        let (table, blocks, block_table) = match self {
+            Self::Llama => (LLAMA.as_slice(), "model.layers.", LLAMA_BLOCK.as_slice()),
+            Self::Bert => (BERT.as_slice(), "encoder.layer.", BERT_BLOCK.as_slice()),
+        };
+        let (module, parameter) = name.rsplit_once('.')?;
+        let find =
+            |table: &[(&'static str, &str)], module: &str| table.iter().find(|row| row.1 == module).map(|row| row.0);
+        if let Some(found) = find(table, module) {
+            return Some(format!("{found}.{parameter}"));
+        }
+        let (block, module) = module.strip_prefix("blk.")?.split_once('.')?;
+        let block: usize = block.parse().ok()?;
+        Some(format!("{blocks}{block}.{}.{parameter}", find(block_table, module)?))
+    }
+
     /// The GGUF names that a complete model has, in no particular order.
     pub(crate) fn required(self, n_blocks: usize) -> impl Iterator<Item = String> {
         let (table, block_table) = match self {
@@ -133,6 +150,17 @@ impl RowOrder {
             Self::Interleaved { head_dim } => {
                 let (head, lane) = (row / head_dim, row % head_dim);
                 head * head_dim + lane % 2 * (head_dim / 2) + lane / 2
+            }
+        }
+    }
+
+    /// GGUF's row of Hugging Face's row.
+    pub(crate) fn target_row(self, row: usize) -> usize {
+        match self {
+            Self::Same => row,
+            Self::Interleaved { head_dim } => {
+                let (head, lane) = (row / head_dim, row % head_dim);
+                head * head_dim + lane % (head_dim / 2) * 2 + lane / (head_dim / 2)
             }
         }
     }

@@ -17,10 +17,10 @@ use super::{
     quant,
 };
 use crate::{Error, Result, platform::block_on};
-use writer::PendingFile;
+pub(super) use writer::PendingFile;
 
 /// Values converted at a time: 16 MiB of f32.
-const PIECE_VALUES: usize = 4 << 20;
+pub(super) const PIECE_VALUES: usize = 4 << 20;
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

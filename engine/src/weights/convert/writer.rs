@@ -9,7 +9,7 @@ use std::{
 use crate::{Error, Result};
 
 /// A file under way, beside its final path. Dropped unfinished, it disappears.
-pub(super) struct PendingFile {
+pub(in crate::weights) struct PendingFile {
     path: PathBuf,
     temporary: PathBuf,
     file: Option<BufWriter<File>>,
@@ -17,7 +17,7 @@ pub(super) struct PendingFile {
 }
 
 impl PendingFile {
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(in crate::weights) fn create(path: &Path) -> Result<Self> {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".part{}", std::process::id()));
         let temporary = PathBuf::from(name);
@@ -25,11 +25,11 @@ impl PendingFile {
         Ok(Self { path: path.to_owned(), temporary, file: Some(BufWriter::with_capacity(1 << 20, file)), written: 0 })
     }
 
-    pub(super) fn written(&self) -> u64 {
+    pub(in crate::weights) fn written(&self) -> u64 {
         self.written
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(in crate::weights) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let file = self.file.as_mut().expect("present until the end");
         file.write_all(bytes).map_err(|e| Error::io(self.temporary.display().to_string(), e))?;
         self.written += bytes.len() as u64;
@@ -37,13 +37,13 @@ impl PendingFile {
     }
 
     /// Zeros up to a position at or after the current one.
-    pub(super) fn pad_to(&mut self, position: u64) -> Result<()> {
+    pub(in crate::weights) fn pad_to(&mut self, position: u64) -> Result<()> {
         let gap = position.checked_sub(self.written).expect("tensors are written in order of offset");
         self.write(&vec![0; gap as usize])
     }
 
     /// Everything on disk, then the name.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(in crate::weights) fn finish(mut self) -> Result<()> {
         let file = self.file.take().expect("present until the end");
         let done = file.into_inner().map_err(|e| e.into_error()).and_then(|file| file.sync_all());
         done.and_then(|()| std::fs::rename(&self.temporary, &self.path)).map_err(|e| {

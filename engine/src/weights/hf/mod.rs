@@ -3,8 +3,13 @@
 //! Names, metadata and the row order of q and k are translated; bytes are read from the safetensors or torch files as they are asked for.
 
 mod config;
+mod write;
 
 use std::{collections::HashMap, path::Path};
+
+#[cfg(feature = "training")]
+pub(crate) use write::config_json;
+pub use write::{TYPES, export, tokenizer_config};
 
 use super::{
     Metadata, TensorInfo, Value, Weights,
