@@ -67,6 +67,14 @@ fn from_questions_to_an_answer() {
     let (first, last) = (mean(&losses[..5]), mean(&losses[losses.len() - 5..]));
     assert!(last < first / 3.0, "loss {first} at the start, {last} at the end");
 
+    // Each decision that the rows have, judged with the row's own text in front of it.
+    let labels = std::fs::read_to_string(at("out/labels.md")).unwrap();
+    for group in ["relevance", "retrieval", "support", "utility"] {
+        let line = labels.lines().find_map(|line| line.strip_prefix(group)?.strip_prefix(": "));
+        let right: f64 = line.and_then(|line| line.split(' ').next()?.parse().ok()).unwrap_or_default();
+        assert!(right > 80.0, "{group}: {labels}");
+    }
+
     let model = open(&at("out/generator.gguf"), None).unwrap();
     let tokenizer = Tokenizer::from_metadata("generator.gguf", model.metadata()).unwrap();
     let reflection = ReflectionTokens::find(&tokenizer).unwrap();

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole way from annotated questions to an answer: from-qa → train → merge → convert → index → ask.
+# The whole way from annotated questions to an answer: from-qa → train → merge → convert → eval labels → index → ask.
 #
 #   BASE=models/SmolLM2-135M-Instruct.Q4_1.gguf CONFIG=train.toml QA="squad.json.gz nq-train.json" \
 #   INSTRUCTIONS=plain.txt PASSAGES=passages.jsonl QUESTION="When …?" tests/pipeline.sh OUT
@@ -29,6 +29,9 @@ mkdir -p "$OUT"
 # 4. For ask, the page and llama.cpp.
 "$SELFRAG" convert "$OUT/merged" "$OUT/generator.gguf" --type "${GGUF_TYPE:-q8_0}"
 
-# 5. Passages with their vectors, and a question.
+# 5. How often are its reflection tokens the rows'? HELD_OUT: rows that it was not trained on (from-qa --held-out makes them).
+"$SELFRAG" eval labels --data "${HELD_OUT:-$OUT/rows.jsonl}" --model "$OUT/generator.gguf" > "$OUT/labels.md"
+
+# 6. Passages with their vectors, and a question.
 "$SELFRAG" index build --passages "$PASSAGES" --encoder "$ENCODER" --output "$OUT/store"
 "$SELFRAG" ask "$QUESTION" --model "$OUT/generator.gguf" --index "$OUT/store" --encoder "$ENCODER" --mode always --json > "$OUT/answer.json"
