@@ -111,6 +111,12 @@ fn folder_and_gguf_hold_the_adapter_with_its_reflection_rows() {
     // Nothing is overwritten, and nothing is written of what is not there.
     let error = bad(&[base, &adapter, option("--folder"), &at("f32")]);
     assert!(error.contains("is not empty"), "{error}");
+    std::fs::write(at("there.gguf"), "mine").unwrap();
+    let error = bad(&[base, &adapter, option("--folder"), &at("new"), option("--gguf"), &at("there.gguf")]);
+    assert!(error.contains("is there already") && !at("new").exists(), "{error}");
+    assert_eq!(std::fs::read(at("there.gguf")).unwrap(), b"mine");
+    let error = bad(&[base, &adapter, option("--folder"), &at("new"), option("--gguf"), &at("model.bin")]);
+    assert!(error.contains("a name ending in .gguf expected") && !at("new").exists(), "{error}");
     let error = bad(&[base, &at("nowhere"), option("--folder"), &at("new")]);
     assert!(error.contains("nowhere") && !at("new").exists(), "{error}");
     assert!(bad(&[base, &adapter]).contains("--folder"));

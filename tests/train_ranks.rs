@@ -198,15 +198,17 @@ fn launchers_say_who_is_who() {
         ("OMPI_COMM_WORLD_LOCAL_SIZE", "2"),
     ];
     assert_eq!(plan(&mpirun).unwrap(), expected(1, 2, 1, "127.0.0.1", 29500));
-    let srun = [("SLURM_PROCID", "3"), ("SLURM_NTASKS", "4"), ("SLURM_LOCALID", "1"), ("SLURM_NNODES", "1")];
+    let srun = [("SLURM_PROCID", "3"), ("SLURM_STEP_NUM_TASKS", "4"), ("SLURM_LOCALID", "1"), ("SLURM_NNODES", "1")];
     assert_eq!(plan(&srun).unwrap(), expected(3, 4, 1, "127.0.0.1", 29500));
     let error = plan(&srun[..3]).unwrap_err().to_string();
     assert!(error.contains("setting MASTER_ADDR: not set: rank 3 of 4"), "{error}");
     // One process, and none at all.
     assert_eq!(
-        plan(&[("RANK", "0"), ("WORLD_SIZE", "1"), ("SLURM_PROCID", "0"), ("SLURM_NTASKS", "2")]).unwrap(),
+        plan(&[("RANK", "0"), ("WORLD_SIZE", "1"), ("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "2")]).unwrap(),
         None
     );
+    // A batch script outside srun has the job's number of tasks, but is alone.
+    assert_eq!(plan(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")]).unwrap(), None);
     assert_eq!(plan(&[]).unwrap(), None);
     for (variables, problem) in [
         ([("RANK", "2"), ("WORLD_SIZE", "2")], "setting RANK: 2, expected less than WORLD_SIZE = 2"),

@@ -14,8 +14,8 @@ use crate::{
 
 /// Merges a PEFT adapter into its base: a Hugging Face folder, a GGUF file, or both, with the enlarged vocabulary.
 ///
-/// Computed in f32 and rounded once. What was written is opened again: every token must be there, and the rows of the reflection tokens be the
-/// adapter's. Without an adapter (a checkpoint of full fine-tuning) the model is written in another type.
+/// Computed in f32 and rounded once. What was written is opened again: every special token must be there, and the rows of the reflection tokens be the
+/// merged ones; otherwise the command fails and says which. Without an adapter (a checkpoint of full fine-tuning) the model is written in another type.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A GGUF file (the first of split ones), or a Hugging Face folder.
@@ -47,6 +47,15 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.verify && cfg!(not(feature = "training")) {
         bail!("--verify computes with the forward pass of training: build with `--features training`");
+    }
+    if let Some(file) = &args.gguf {
+        // Split files get names of their own; both are looked at before anything is written.
+        anyhow::ensure!(
+            file.extension().is_some_and(|e| e == "gguf"),
+            "{}: a name ending in .gguf expected",
+            file.display()
+        );
+        anyhow::ensure!(!file.exists(), "{}: is there already; nothing is overwritten", file.display());
     }
     let model = weights::open(&args.base, args.adapter.as_deref())?;
     let mut outputs = Vec::new();

@@ -20,7 +20,7 @@ use crate::{
         rows::{Masking, Template, TrainingRow},
         sample::Kind,
     },
-    generator::{Generator, SeqId},
+    generator::{Generator, SeqId, kv_cache::PAGE},
     tokenizer::{ReflectionTokens, SegmentPrefix, Tokenizer, reflection::NAMES},
 };
 
@@ -49,34 +49,62 @@ pub struct Judged {
 pub struct Labels {
     /// Every label.
     pub judged: Vec<Judged>,
-    /// Rows that are longer than the model's context: not measured.
+    /// Rows that are longer than the model's context or its KV cache: not measured.
     pub too_long: usize,
     /// Mean probability that the next token is one of the group's; generators only.
     pub in_group: Option<f64>,
 }
 
-/// Measures a generator on up to `batch` rows at a time; `on_row` hears of each that is done.
+/// How many rows are measured at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// At most this many.
+    pub rows: usize,
+    /// And no more tokens than the KV cache has room for.
+    pub tokens: usize,
+}
+
+/// Places of rows, cut into batches.
+fn batches(lengths: &[usize], most: Batch) -> Vec<std::ops::Range<usize>> {
+    let (mut ranges, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (at, length) in lengths.iter().map(|length| length.next_multiple_of(PAGE)).enumerate() {
+        if at > start && (at - start == most.rows.max(1) || tokens + length > most.tokens) {
+            ranges.push(start..at);
+            (start, tokens) = (at, 0);
+        }
+        tokens += length;
+    }
+    if start < lengths.len() {
+        ranges.push(start..lengths.len());
+    }
+    ranges
+}
+
+/// Measures a generator; `on_row` hears of the rows that are done.
 pub async fn of_generator(
     model: &mut dyn Generator,
     tokenizer: &Tokenizer,
     rows: &[TrainingRow],
-    batch: usize,
+    batch: Batch,
     on_row: &mut dyn FnMut(usize),
 ) -> Result<Labels> {
     let watched = ReflectionTokens::find(tokenizer)?.watched();
     model.watch(&watched);
     let end = tokenizer.eos().unwrap_or_default();
     let (mut labels, mut mass) = (Labels::default(), 0.0);
-    for chunk in rows.chunks(batch.max(1)) {
+    let encode = |row: &TrainingRow| encoding(Template::Generator, end).encode(tokenizer, row);
+    let examples = rows.iter().map(encode).collect::<Result<Vec<_>>>()?;
+    let lengths: Vec<usize> = examples.iter().map(|example| example.ids.len()).collect();
+    let room = model.context_length().min(batch.tokens);
+    for range in batches(&lengths, batch) {
         let mut open = Vec::new();
-        for row in chunk {
-            let example = encoding(Template::Generator, end).encode(tokenizer, row)?;
+        for (row, example) in rows[range.clone()].iter().zip(&examples[range.clone()]) {
             let place = |at: &usize| example.trained[*at] && watched.contains(&example.ids[*at]);
             let places: Vec<usize> = (1..example.ids.len()).filter(place).collect();
-            if places.last().is_some_and(|last| *last > model.context_length()) {
+            if places.last().is_some_and(|last| *last > room) {
                 labels.too_long += 1;
             } else if !places.is_empty() {
-                open.push((row, example.ids, places, model.start()?));
+                open.push((row, &example.ids, places, model.start()?));
             }
         }
         let most = open.iter().map(|(_, _, places, _)| places.len()).max().unwrap_or(0);
@@ -106,35 +134,43 @@ pub async fn of_generator(
             }
         }
         open.iter().for_each(|(.., seq)| model.free(*seq));
-        on_row(chunk.len());
+        on_row(range.len());
     }
     labels.in_group = Some(mass / labels.judged.len().max(1) as f64);
     Ok(labels)
 }
 
-/// Measures a critic on up to `batch` rows at a time; `on_row` hears of each that is done.
+/// Measures a critic; `on_row` hears of the rows that are done.
 pub async fn of_critic(
     model: &mut dyn Generator,
     tokenizer: &Tokenizer,
     rows: &[TrainingRow],
-    batch: usize,
+    batch: Batch,
     on_row: &mut dyn FnMut(usize),
 ) -> Result<Labels> {
     model.watch(&[]);
     let stops = tokenizer.stop_tokens();
     let end = tokenizer.eos().unwrap_or_default();
     let mut labels = Labels::default();
-    for chunk in rows.chunks(batch.max(1)) {
+    let prompt = |row: &TrainingRow| {
+        let question = TrainingRow { output: String::new(), ..row.clone() };
+        let mut ids = encoding(Template::Critic, end).encode(tokenizer, &question)?.ids;
+        // Without the end token.
+        ids.pop();
+        Ok(ids)
+    };
+    let prompts = rows.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+    let lengths: Vec<usize> = prompts.iter().map(|ids| ids.len() + LABEL_TOKENS).collect();
+    let room = model.context_length().min(batch.tokens);
+    for range in batches(&lengths, batch) {
+        let chunk = &rows[range.clone()];
         // Place in the chunk, sequence, its next tokens, what it wrote.
         let (mut open, mut done) = (Vec::<(usize, SeqId, Vec<u32>, Vec<u32>)>::new(), Vec::new());
-        for (at, row) in chunk.iter().enumerate() {
-            let question = TrainingRow { output: String::new(), ..row.clone() };
-            let mut ids = encoding(Template::Critic, end).encode(tokenizer, &question)?.ids;
-            ids.pop();
-            if ids.len() + LABEL_TOKENS > model.context_length() {
+        for (at, ids) in prompts[range.clone()].iter().enumerate() {
+            if ids.len() + LABEL_TOKENS > room {
                 labels.too_long += 1;
             } else {
-                open.push((at, model.start()?, ids, Vec::new()));
+                open.push((at, model.start()?, ids.clone(), Vec::new()));
             }
         }
         while !open.is_empty() {
@@ -254,7 +290,8 @@ impl Labels {
             let _ = writeln!(text, "Mean probability of the group's tokens together: {mass:.4}");
         }
         if self.too_long > 0 {
-            let _ = writeln!(text, "Not measured, longer than the model's context: {} rows", self.too_long);
+            let _ =
+                writeln!(text, "Not measured, longer than the model's context or its KV cache: {} rows", self.too_long);
         }
         text
     }
@@ -288,6 +325,19 @@ mod tests {
         assert!(table.contains("| [Irrelevant] | 1 | 0 | 1 | 50.0 % of 2 |"), "{table}");
         assert!(table.contains("| gold | [Relevant] | 50.0 % of 2 |"), "{table}");
         assert!(table.contains("1 rows"), "{table}");
+    }
+
+    #[test]
+    fn batches_keep_to_the_cache() {
+        let lengths = [PAGE, 3 * PAGE, PAGE + 1, 9 * PAGE, PAGE];
+        let cut = |rows, pages| -> Vec<usize> {
+            batches(&lengths, Batch { rows, tokens: pages * PAGE }).into_iter().map(|range| range.end).collect()
+        };
+        assert_eq!(cut(8, 100), [5]);
+        assert_eq!(cut(2, 100), [2, 4, 5]);
+        // Two pages for a token over one; what is too long is alone, and told later.
+        assert_eq!(cut(8, 6), [3, 4, 5]);
+        assert!(batches(&[], Batch { rows: 1, tokens: 1 }).is_empty());
     }
 
     #[test]

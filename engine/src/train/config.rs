@@ -76,7 +76,7 @@ pub struct TrainConfig {
     #[serde(default = "default::micro_batch")]
     pub micro_batch: usize,
     /// Tokens, padding included, that are computed at a time; instead of `micro_batch`, so that short rows come many at a time and long ones few.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<usize>,
     /// Micro-batches of an optimizer step, of each process.
     #[serde(default = "default::accumulation")]

@@ -105,10 +105,14 @@ impl AdamW {
 
 /// Tensors one after the other, as a few rows of up to 2²⁴ values; a larger tensor is a row of its own.
 pub fn joined(tensors: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    joined_up_to(JOINED, tensors)
+}
+
+fn joined_up_to(most: usize, tensors: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
     let (mut rows, mut row, mut width) = (Vec::new(), Vec::new(), 0);
     for tensor in tensors {
         let values = tensor.dims().iter().product::<usize>();
-        if width + values > JOINED && !row.is_empty() {
+        if width + values > most && !row.is_empty() {
             rows.push(Tensor::cat(std::mem::take(&mut row), 1));
             width = 0;
         }
@@ -156,4 +160,33 @@ pub fn scaled(gradients: Vec<Tensor<2>>, factor: f64) -> Vec<Tensor<2>> {
         return gradients;
     }
     gradients.into_iter().map(|gradient| gradient.mul_scalar(factor)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::Place;
+
+    #[test]
+    fn what_is_joined_comes_apart_again() {
+        let shapes = [[1, 3], [5, 1], [4, 5], [1, 1], [2, 3], [1, 6], [3, 4]];
+        let tensors: Vec<Tensor<2>> = shapes
+            .iter()
+            .enumerate()
+            .map(|(at, &shape)| Place::cpu().tensor(vec![at as f32; shape[0] * shape[1]], shape))
+            .collect();
+        for most in [1, 6, 8, 12, 20, 1000] {
+            let rows = joined_up_to(most, tensors.clone());
+            let widths: Vec<usize> = rows.iter().map(|row| row.dims()[1]).collect();
+            assert!(
+                widths.iter().all(|&width| width <= most || shapes.iter().any(|s| s[0] * s[1] == width)),
+                "{widths:?}"
+            );
+            assert_eq!(most == 1000, rows.len() == 1);
+            for (part, tensor) in parts(&rows, &shapes).iter().zip(&tensors) {
+                assert_eq!(part.dims(), tensor.dims());
+                assert_eq!(part.to_data(), tensor.to_data(), "{most}");
+            }
+        }
+    }
 }

@@ -20,7 +20,8 @@ pub enum Backend {
     Vulkan,
 }
 
-/// In which type the products with frozen matrices are computed. Sums, norms, softmax, loss, trained parameters and the residual stream are f32.
+/// In which type products are computed: with frozen matrices, LoRA's own and their sum, and attention's two. Norms, softmax, loss, trained parameters
+/// and the residual stream are f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {

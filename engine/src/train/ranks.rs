@@ -1,7 +1,7 @@
 //! Several processes that train one model: each computes its micro-batches of a step, and all apply the sum of their gradients.
 //!
 //! A launcher starts the processes and tells each its place: torchrun (`RANK`, `WORLD_SIZE`, `LOCAL_RANK`), mpirun of Open MPI
-//! (`OMPI_COMM_WORLD_*`) or srun (`SLURM_PROCID`, `SLURM_NTASKS`, `SLURM_LOCALID`). Rank 0 listens at `MASTER_ADDR`:`MASTER_PORT`; the others
+//! (`OMPI_COMM_WORLD_*`) or srun (`SLURM_PROCID`, `SLURM_STEP_NUM_TASKS`, `SLURM_LOCALID`). Rank 0 listens at `MASTER_ADDR`:`MASTER_PORT`; the others
 //! connect to it, send their gradients and get the sums back. It adds in the order of ranks, so a run's numbers do not depend on who was
 //! quicker, and every rank has the same bits.
 //!
@@ -59,7 +59,8 @@ impl RankPlan {
                 "OMPI_COMM_WORLD_LOCAL_RANK",
                 "OMPI_COMM_WORLD_LOCAL_SIZE",
             ],
-            ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", ""],
+            // The step's number of tasks: a batch script outside `srun` has the job's, but is alone.
+            ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", ""],
         ];
         for [rank, ranks, local, on_host] in launchers {
             let (rank_name, ranks_name) = (rank, ranks);
@@ -215,6 +216,13 @@ fn accept(plan: &RankPlan, place: &str, timeout: Duration, deadline: Instant) ->
     listener.set_nonblocking(true).map_err(|e| bad(e.to_string()))?;
     let mut links: Vec<Option<TcpStream>> = (1..plan.ranks).map(|_| None).collect();
     while links.iter().any(Option::is_none) {
+        // Before each connection: strangers that keep coming must not put it off.
+        if Instant::now() >= deadline {
+            let missing = links.iter().zip(1..).filter(|(link, _)| link.is_none()).map(|(_, rank)| rank.to_string());
+            let (missing, waited) = (missing.collect::<Vec<_>>().join(", "), timeout.as_secs());
+            let problem = format!("rank 0 waited {waited} s for rank {missing} of {} (rank_timeout)", plan.ranks);
+            return Err(bad(problem));
+        }
         match listener.accept() {
             Ok((mut stream, _)) => {
                 stream.set_nonblocking(false).map_err(|e| bad(e.to_string()))?;
@@ -223,16 +231,6 @@ fn accept(plan: &RankPlan, place: &str, timeout: Duration, deadline: Instant) ->
                 }
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                if Instant::now() >= deadline {
-                    let missing =
-                        links.iter().zip(1..).filter(|(link, _)| link.is_none()).map(|(_, rank)| rank.to_string());
-                    let missing = missing.collect::<Vec<_>>().join(", ");
-                    let waited = timeout.as_secs();
-                    return Err(bad(format!(
-                        "rank 0 waited {waited} s for rank {missing} of {} (rank_timeout)",
-                        plan.ranks
-                    )));
-                }
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(e) => return Err(bad(e.to_string())),
@@ -244,9 +242,17 @@ fn accept(plan: &RankPlan, place: &str, timeout: Duration, deadline: Instant) ->
 
 /// The rank that a new connection says it is, if it is one of ours.
 fn greeting(stream: &mut TcpStream, ranks: usize) -> Option<usize> {
+    // Ours sends it at once and whole; one that trickles in is a stranger's.
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     let mut bytes = [0; 24];
-    stream.read_exact(&mut bytes).ok()?;
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let read = stream.read(&mut bytes[filled..]).ok().filter(|&n| n > 0)?;
+        if filled > 0 && read < 8 {
+            return None;
+        }
+        filled += read;
+    }
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
     let (rank, theirs) = (number(8), number(16));
     (bytes[..8] == MAGIC && theirs == ranks as u64 && (1..ranks as u64).contains(&rank)).then_some(rank as usize)

@@ -39,7 +39,8 @@ pub(super) struct Args {
     /// Held-out questions: neither they nor their passages' articles appear. In SQuAD's format, DPR's, or rows with `ctxs`.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     exclude_questions: Vec<PathBuf>,
-    /// The other way round: only what is held out gives rows, for measuring with `eval labels`.
+    /// The other way round: of the sets only what is held out gives rows, for measuring with `eval labels`. Instructions are taken as given: name
+    /// others than in training.
     #[arg(long)]
     held_out: bool,
     /// Passages to search for hard negatives, a folder made by `selfrag index build`; without it the sets' own passages are searched by

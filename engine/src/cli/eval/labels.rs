@@ -11,7 +11,7 @@ use crate::{
         terminal,
     },
     data::rows::TrainingFile,
-    eval::labels::{of_critic, of_generator},
+    eval::labels::{Batch, of_critic, of_generator},
     platform::block_on,
 };
 
@@ -48,10 +48,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (mut llama, tokenizer) = load::model(&args.model)?;
     let bar = ProgressBar::new(rows.len() as u64);
     bar.set_style(ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} rows {eta}")?);
+    let batch = Batch { rows: args.batch, tokens: llama.free_tokens() };
     let mut on_row = |n: usize| bar.inc(n as u64);
     let labels = match args.critic {
-        true => block_on(of_critic(&mut llama, &tokenizer, &rows, args.batch, &mut on_row))?,
-        false => block_on(of_generator(&mut llama, &tokenizer, &rows, args.batch, &mut on_row))?,
+        true => block_on(of_critic(&mut llama, &tokenizer, &rows, batch, &mut on_row))?,
+        false => block_on(of_generator(&mut llama, &tokenizer, &rows, batch, &mut on_row))?,
     };
     bar.finish_and_clear();
     if let Some(path) = &args.json {
