@@ -366,8 +366,8 @@ fn bad_sources_are_told_and_counted() {
     fs::create_dir_all(scratch.0.join("more")).unwrap();
     let row = |at: usize| json!({"question": format!("C{at}."), "answers": ["SUPPORTS"]});
     let more = [scratch.write("one.jsonl", &[row(0), row(1)]), scratch.write("two.jsonl", &[row(2)])];
-    let plain = json!({"instruction": "Write a poem.", "output": "No id."});
-    let same = [scratch.write("same.jsonl", &[plain.clone()]), scratch.write("more/same.jsonl", &[plain])];
+    let plain = [json!({"instruction": "Write a poem.", "output": "No id."})];
+    let same = [scratch.write("same.jsonl", &plain), scratch.write("more/same.jsonl", &plain)];
     let files: Vec<SourceFile> =
         more.iter().map(|path| file(&format!("fever={path}"))).chain(same.iter().map(|path| file(path))).collect();
     let mut notes = Notes::default();
