@@ -15,20 +15,21 @@ use std::{
     path::PathBuf,
     process::{Command, Output},
     rc::Rc,
+    time::Duration,
 };
 
 use selfrag::{
-    Result,
+    Error, Result,
     data::{
         critic::Judgement,
         generator::{
-            critic::Critic,
+            critic::{Choices, Critic, RemoteCritic},
             engine_critic::EngineCritic,
             settings::{Reading, Settings},
         },
         rows::TrainingFile,
     },
-    generator::{Generator, SeqId, StepOutput},
+    generator::{Generator, SeqId, StepOutput, server::ServerOptions},
     platform::LocalFuture,
     retriever::Passage,
     tokenizer::{EncodeOptions, Tokenizer},
@@ -97,6 +98,8 @@ struct Fixed {
     sequences: HashMap<SeqId, Option<Vec<u32>>>,
     next: u32,
     log: Rc<RefCell<(usize, usize)>>,
+    /// Sequences that fit at once.
+    room: usize,
 }
 
 impl Generator for Fixed {
@@ -129,6 +132,10 @@ impl Generator for Fixed {
 
     fn forward<'a>(&'a mut self, batch: &'a [(SeqId, Vec<u32>)]) -> LocalFuture<'a, Result<Vec<StepOutput>>> {
         self.log.borrow_mut().0 += 1;
+        if self.sequences.len() > self.room {
+            let error = Error::ContextFull { needed: self.sequences.len(), available: self.room };
+            return Box::pin(std::future::ready(Err(error)));
+        }
         let mut outputs = Vec::new();
         for (seq, tokens) in batch {
             let held = self.sequences.get_mut(seq).expect("a live sequence");
@@ -154,6 +161,15 @@ impl Generator for Fixed {
 
 /// A critic that writes `lines`; the probability is that of a line's first token that others do not share, and of the one after.
 fn engine_critic(lines: &[(&str, f32, f32)], reading: Reading) -> (EngineCritic, Rc<RefCell<(usize, usize)>>) {
+    engine_critic_in(lines, reading, usize::MAX)
+}
+
+/// The same where `room` sequences fit at once.
+fn engine_critic_in(
+    lines: &[(&str, f32, f32)],
+    reading: Reading,
+    room: usize,
+) -> (EngineCritic, Rc<RefCell<(usize, usize)>>) {
     let (tokenizer, _) = script::tokenizer();
     let encode = |text: &str| tokenizer.encode(text, EncodeOptions::CONTINUE).unwrap();
     let tokens: Vec<Vec<u32>> = lines.iter().map(|(text, ..)| encode(text)).collect();
@@ -176,6 +192,7 @@ fn engine_critic(lines: &[(&str, f32, f32)], reading: Reading) -> (EngineCritic,
         sequences: HashMap::new(),
         next: 0,
         log: Rc::clone(&log),
+        room,
     };
     let settings = Settings { critic_reading: reading, ..Settings::paper() };
     (EngineCritic::new(Box::new(generator), tokenizer, "fixed".into(), &settings), log)
@@ -216,6 +233,47 @@ fn a_prompt_that_does_not_fit_is_told_and_the_others_judged() {
     let verdicts = critic.judge(&asked).unwrap();
     assert_eq!([0, 2].map(|at| verdicts[at].pred.as_str()), ["[Relevant]"; 2]);
     assert!(verdicts[1].problem.as_ref().unwrap().contains("at most 4096 fit") && verdicts[1].pred.is_empty());
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_halved() {
+    let lines = [("[Relevant]", 0.25, 1.0), ("[Irrelevant]", 0.6, 1.0)];
+    for reading in [Reading::Logprob, Reading::Greedy] {
+        let asked: Vec<Judgement<'_>> = ASKED.into_iter().chain(ASKED).collect();
+        let expected = engine_critic(&lines, reading).0.judge(&asked).unwrap();
+        // Forks of two judgements do not fit, nor do four prompts.
+        let (mut critic, log) = engine_critic_in(&lines, reading, 3);
+        assert_eq!(critic.judge(&asked).unwrap(), expected);
+        assert_eq!(log.borrow().1, 0, "no sequence left behind");
+        let (mut critic, log) = engine_critic_in(&lines, reading, 0);
+        let verdicts = critic.judge(&asked).unwrap();
+        assert!(verdicts.iter().all(|verdict| verdict.problem.as_ref().unwrap().contains("at most 0 fit")));
+        assert_eq!(log.borrow().1, 0);
+    }
+}
+
+#[test]
+fn a_batch_that_is_refused_is_no_end_but_a_server_that_refuses_all_is() {
+    let critic = |address: String| {
+        let options = ServerOptions {
+            address,
+            api_key: None,
+            concurrency: 2,
+            retries: 0,
+            timeout: Duration::from_secs(60),
+            per_minute: None,
+        };
+        RemoteCritic::new(options, "c".into(), Choices::None, &Settings::paper()).unwrap()
+    };
+    let refused = || Reply::Answer("400 Bad Request", "", "too long".into());
+    let (address, _) = serve(move |_, _, body| match body["prompt"].as_str().unwrap().contains("Evidence: ") {
+        true => refused(),
+        false => Reply::json(&json!({"choices": [{"text": "[Retrieval]"}]})),
+    });
+    let verdicts = critic(address).judge(&ASKED).unwrap();
+    assert!(verdicts.iter().all(|verdict| verdict.problem.as_ref().unwrap().contains("too long")));
+    let (address, _) = serve(move |_, _, _| refused());
+    assert!(critic(address).judge(&ASKED).unwrap_err().to_string().contains("too long"));
 }
 
 #[test]
@@ -296,6 +354,15 @@ fn the_command_line_asks_a_server() {
         assert!(!run.status.success() && text.contains(problem), "{problem}\n{text}");
     }
     assert!(!selfrag(&base).status.success(), "a critic is needed");
+    // The steps' files are written over.
+    let step = scratch.path("work/sources.jsonl");
+    let before = fs::read(&step).unwrap();
+    for (from, to) in [(&sources, &step), (&output, &step), (&shelf, &step)] {
+        let args: Vec<&str> = base.iter().chain(&critic).map(|arg| if arg == from { to } else { *arg }).collect();
+        let text = String::from_utf8(selfrag(&args).stderr).unwrap();
+        assert!(text.contains("it lies inside --work"), "{text}");
+    }
+    assert_eq!(fs::read(&step).unwrap(), before);
 }
 
 /// A model of random weights but for a liking of `[Irr`: other labels it finds somehow. Of an irrelevant passage support is not asked.

@@ -362,6 +362,18 @@ fn bad_sources_are_told_and_counted() {
     assert_eq!((found[0].id.as_str(), found[0].output.as_str(), found[1].set.as_str()), ("fever_0", "false", "alpaca"));
     assert_eq!(found[0].query(), "C.", "without the task's words");
     assert!(notes.problems[0].1.to_string().contains("fever.jsonl: line 2: question: a number, a text expected"));
+    // Files of one set, and of one name, count on.
+    fs::create_dir_all(scratch.0.join("more")).unwrap();
+    let row = |at: usize| json!({"question": format!("C{at}."), "answers": ["SUPPORTS"]});
+    let more = [scratch.write("one.jsonl", &[row(0), row(1)]), scratch.write("two.jsonl", &[row(2)])];
+    let plain = [json!({"instruction": "Write a poem.", "output": "No id."})];
+    let same = [scratch.write("same.jsonl", &plain), scratch.write("more/same.jsonl", &plain)];
+    let files: Vec<SourceFile> =
+        more.iter().map(|path| file(&format!("fever={path}"))).chain(same.iter().map(|path| file(path))).collect();
+    let mut notes = Notes::default();
+    let ids: Vec<String> = sources::read(&files, &mut notes).unwrap().into_iter().map(|source| source.id).collect();
+    assert_eq!(ids, ["fever_0", "fever_1", "fever_2", "same_1", "same_2"]);
+    assert!(notes.problems.is_empty());
     let empty = scratch.write("empty.jsonl", &[]);
     assert!(
         sources::read(&[file(&empty)], &mut notes)

@@ -210,14 +210,27 @@ fn a_server_that_is_gone_ends_the_run() {
     let run = ask(&address, &input, &output, &options);
     assert!(!run.status.success() && err(&run).contains("after 1 tries"), "{}", err(&run));
     assert!(seen.count() < rows.len(), "{} of {} questions sent", seen.count(), rows.len());
-    // One that the server can not take is no end: the others are asked, and it is said.
-    let (address, _) = serve(|_, _, body| match asked(body).contains("r7 ") {
+    // Questions that the server can not take are no end: the others are asked, and these are set aside.
+    let refused = |body: &Value| (0..7).any(|at| asked(body).contains(&format!("r{at} ")));
+    let (address, seen) = serve(move |_, _, body| match refused(body) {
         true => Reply::Answer("400 Bad Request", "", "too long".into()),
         false => said("[No]"),
     });
     let run = ask(&address, &input, &output, &options);
-    assert_eq!((run.status.code(), labels(&output).len()), (Some(1), 39));
-    assert!(err(&run).contains("given up: 1 × 400 Bad Request: too long"), "{}", err(&run));
+    assert!(run.status.success(), "{}", err(&run));
+    assert_eq!(labels(&output).values().flatten().count(), 33);
+    assert!(err(&run).contains("refused: 21 × 400 Bad Request: too long"), "{}", err(&run));
+    assert!(err(&run).contains("33 of 40 questions have a label, 7 are set aside"), "{}", err(&run));
+    let aside = fs::read_to_string(format!("{output}.aside")).unwrap();
+    assert!(aside.lines().count() == 7 && aside.contains("too long"), "{aside}");
+    let asked_before = seen.count();
+    assert!(ask(&address, &input, &output, &options).status.success());
+    assert_eq!(seen.count(), asked_before, "they are not asked again");
+    // A server that refuses all is asked in the wrong way.
+    let (address, seen) = serve(|_, _, _| Reply::Answer("400 Bad Request", "", "max_tokens".into()));
+    let run = ask(&address, &input, &scratch.path("other.jsonl"), &options);
+    assert!(!run.status.success() && err(&run).contains("max_tokens"), "{}", err(&run));
+    assert!(seen.count() < 60, "{} sent", seen.count());
 }
 
 #[test]
@@ -255,6 +268,9 @@ fn the_cost_is_known_before() {
         "answers that were paid for",
         "nothing goes before it is agreed to"
     );
+    let run = ask(&address, &input, &output, &[&jobs[..], &["--estimate-only"]].concat());
+    assert!(!run.status.success() && err(&run).contains("a header expected"), "{}", err(&run));
+    assert_eq!(fs::read_to_string(&output).unwrap(), "answers that were paid for", "nor by an estimate");
     assert_eq!(seen.count(), 0, "nobody was asked");
     for (options, problem) in [
         (["--temperature", "nan"], "setting temperature"),

@@ -6,7 +6,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{BufRead, BufReader, Seek, SeekFrom, Write},
     path::Path,
     time::Duration,
 };
@@ -20,7 +20,10 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct JsonJournal {
     name: String,
+    /// Where it stands is the end.
     file: File,
+    /// What went wrong when records were appended.
+    failed: Option<String>,
 }
 
 impl JsonJournal {
@@ -39,23 +42,35 @@ impl JsonJournal {
         if overwrite {
             file.set_len(0).map_err(io)?;
         }
-        let whole = cut_torn_line(&mut file).map_err(io)?;
-        file.seek(SeekFrom::Start(0)).map_err(io)?;
-        if whole > 0 {
-            for (line, bytes) in BufReader::new(&file).split(b'\n').enumerate() {
-                let bytes = bytes.map_err(io)?;
-                if line > 0 {
-                    read(line + 1, &bytes)?;
-                    continue;
+        let first = lines(std::slice::from_ref(header));
+        // Nothing is cut before the file is known to be this journal.
+        let (mut reader, mut bytes, mut whole) = (BufReader::new(&file), Vec::new(), 0);
+        for line in 1.. {
+            bytes.clear();
+            let length = reader.read_until(b'\n', &mut bytes).map_err(io)? as u64;
+            let bad = |problem: String| Error::input(&name, format!("line {line}"), problem);
+            match bytes.pop() {
+                Some(b'\n') => whole += length,
+                // The header itself was torn, or there is no header yet.
+                Some(last) if line == 1 => {
+                    bytes.push(last);
+                    if !first.starts_with(&bytes) {
+                        return Err(bad("a header expected: this file is no journal of this run".to_owned()));
+                    }
+                    break;
                 }
-                let bad = |problem: String| Error::input(&name, "line 1", problem);
-                let found: Value =
-                    serde_json::from_slice(&bytes).map_err(|e| bad(format!("a header expected: {e}")))?;
-                check_header(&found, header).map_err(bad)?;
+                _ => break,
             }
+            if line > 1 {
+                read(line, &bytes)?;
+                continue;
+            }
+            let found: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("a header expected: {e}")))?;
+            check_header(&found, header).map_err(bad)?;
         }
+        file.set_len(whole).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
-        let mut journal = Self { name, file };
+        let mut journal = Self { name, file, failed: None };
         if whole == 0 {
             journal.append(header)?;
         }
@@ -72,14 +87,22 @@ impl JsonJournal {
         self.append_all(std::slice::from_ref(record))
     }
 
-    /// Appends records by one call: they are there whole, or torn at their end.
+    /// Appends records by one call: they are there whole, or, of a process that was killed, torn at their end. After a failure nothing is
+    /// appended any more.
     pub fn append_all(&mut self, records: &[impl Serialize]) -> Result<()> {
-        let mut lines = Vec::new();
-        for record in records {
-            serde_json::to_writer(&mut lines, record).expect("a record is JSON");
-            lines.push(b'\n');
+        if let Some(failed) = &self.failed {
+            return Err(Error::io(&self.name, format!("nothing more is appended after a failure: {failed}")));
         }
-        self.file.write_all(&lines).map_err(|e| Error::io(&self.name, e))
+        let appended = self.file.stream_position().and_then(|end| {
+            self.file.write_all(&lines(records)).inspect_err(|_| {
+                // What was written of them would be one line with the next record; if this fails too, it is cut off later.
+                let _ = self.file.set_len(end);
+            })
+        });
+        appended.map_err(|e| {
+            self.failed = Some(e.to_string());
+            Error::io(&self.name, e)
+        })
     }
 
     /// Keeps the header and the first `records` lines after it.
@@ -114,27 +137,14 @@ fn lock(file: &File, name: &str) -> Result<()> {
     Err(Error::io(name, "another process is writing it"))
 }
 
-/// Cuts off what comes after the last line feed and returns what is left.
-fn cut_torn_line(file: &mut File) -> std::io::Result<u64> {
-    const PIECE: u64 = 1 << 16;
-    let mut end = file.seek(SeekFrom::End(0))?;
-    let length = end;
-    let mut whole = 0;
-    while end > 0 {
-        let start = end.saturating_sub(PIECE);
-        let mut piece = vec![0; (end - start) as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut piece)?;
-        if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
-            whole = start + at as u64 + 1;
-            break;
-        }
-        end = start;
+/// Records as they stand in a file.
+fn lines(records: &[impl Serialize]) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for record in records {
+        serde_json::to_writer(&mut lines, record).expect("a record is JSON");
+        lines.push(b'\n');
     }
-    if whole < length {
-        file.set_len(whole)?;
-    }
-    Ok(whole)
+    lines
 }
 
 /// The first setting that differs, by its path.
@@ -161,5 +171,73 @@ fn difference(at: &str, found: &Value, expected: &Value) -> Option<(String, Stri
         }
         _ if found == expected => None,
         _ => Some((at.to_owned(), found.to_string(), expected.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    struct Scratch(std::path::PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("selfrag-json-journal-{name}-{}", std::process::id())))
+        }
+
+        fn open(&self, bytes: &str) -> (Result<JsonJournal>, usize) {
+            std::fs::write(&self.0, bytes).unwrap();
+            let mut records = 0;
+            let opened = JsonJournal::open(&self.0, &json!({"header": "test"}), false, &mut |_, _| {
+                records += 1;
+                Ok(())
+            });
+            (opened, records)
+        }
+
+        fn text(&self) -> String {
+            std::fs::read_to_string(&self.0).unwrap()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    const HEADER: &str = "{\"header\":\"test\"}\n";
+
+    #[test]
+    fn only_its_own_torn_line_is_cut_off() {
+        let scratch = Scratch::new("torn");
+        for foreign in
+            ["no line feed", "one\ntwo", "{\"header\":\"other\"}\n{\"torn", "{\"header\":\"tests", "{\"a\":1}", "\n"]
+        {
+            let (opened, _) = scratch.open(foreign);
+            assert!(opened.unwrap_err().to_string().contains("line 1"), "{foreign}");
+            assert_eq!(scratch.text(), foreign, "nothing is lost");
+        }
+        for torn in ["", "{", &HEADER[..HEADER.len() - 1]] {
+            assert_eq!(scratch.open(torn).1, 0);
+            assert_eq!(scratch.text(), HEADER);
+        }
+        let (opened, records) = scratch.open(&format!("{HEADER}1\n2\n[3"));
+        opened.unwrap().append(&4).unwrap();
+        assert_eq!((scratch.text(), records), (format!("{HEADER}1\n2\n4\n"), 2));
+    }
+
+    #[test]
+    fn after_a_failure_nothing_is_appended() {
+        let scratch = Scratch::new("failure");
+        let (opened, _) = scratch.open(HEADER);
+        let mut journal = opened.unwrap();
+        let good = std::mem::replace(&mut journal.file, File::open(&scratch.0).unwrap());
+        assert!(journal.append(&1).is_err(), "it is open for reading only");
+        journal.file = good;
+        assert!(journal.append(&2).unwrap_err().to_string().contains("nothing more is appended after a failure"));
+        assert_eq!(scratch.text(), HEADER);
     }
 }

@@ -1,8 +1,13 @@
 //! Where the model, the encoder and the passages are, and the engine made of them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
 
 use super::index::open_encoder;
 use crate::{
@@ -99,6 +104,46 @@ pub(super) fn describe(path: &Path) -> Result<String> {
     Ok(format!("{} ({bytes} bytes)", path.file_name().unwrap_or_default().to_string_lossy()))
 }
 
+/// The same with a fingerprint of what is in it, which tells a model that was trained again from what it was: of each file its length and
+/// 64 blocks, or all of a small one.
+pub(super) fn identify(path: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    sample(path, &mut hash).map_err(|e| Error::io(path.display().to_string(), e))?;
+    let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{}, sampled {hash}", describe(path)?))
+}
+
+fn sample(path: &Path, hash: &mut Sha256) -> std::io::Result<()> {
+    const BLOCKS: u64 = 64;
+    const BLOCK: u64 = 16 << 10;
+    if path.is_dir() {
+        let mut entries: Vec<PathBuf> =
+            path.read_dir()?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        entries.sort();
+        for entry in entries {
+            let name = entry.file_name().unwrap_or_default().to_string_lossy();
+            hash.update(format!("{}\0{name}", name.len()));
+            sample(&entry, hash)?;
+        }
+        return Ok(());
+    }
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    hash.update(length.to_le_bytes());
+    if length <= BLOCKS * BLOCK {
+        hash.update(std::fs::read(path)?);
+        return Ok(());
+    }
+    let mut block = vec![0; BLOCK as usize];
+    for at in 0..BLOCKS {
+        let start = u128::from(length - BLOCK) * u128::from(at) / u128::from(BLOCKS - 1);
+        file.seek(SeekFrom::Start(start as u64))?;
+        file.read_exact(&mut block)?;
+        hash.update(&block);
+    }
+    Ok(())
+}
+
 /// The engine over a completions server; the retriever, if it is needed, is loaded here.
 pub(super) fn remote_engine(
     args: &ModelArgs,
@@ -186,9 +231,9 @@ pub(super) fn critic(
     kv_tokens: Option<usize>,
 ) -> Result<(Llama, Tokenizer, String)> {
     let model = located(Some(model), "", "critic")?;
-    let mut name = describe(&model)?;
+    let mut name = identify(&model)?;
     if let Some(adapter) = adapter {
-        name += &format!(" with {}", describe(adapter)?);
+        name += &format!(" with {}", identify(adapter)?);
     }
     let weights = weights::open(&model, adapter)?;
     let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
@@ -255,4 +300,27 @@ fn located(given: Option<&Path>, default: &str, option: &str) -> Result<PathBuf>
         format!("; `cargo xtask demo` makes it, --{option} names another")
     };
     Err(Error::io(path.display().to_string(), format!("no such file{hint}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_was_trained_again_is_another() {
+        let folder = std::env::temp_dir().join(format!("selfrag-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("critic.gguf");
+        for length in [5, 3 << 20] {
+            let mut bytes = vec![7; length];
+            std::fs::write(&file, &bytes).unwrap();
+            let (before, of_folder) = (identify(&file).unwrap(), identify(&folder).unwrap());
+            assert_eq!(before, identify(&file).unwrap());
+            assert!(before.starts_with(&describe(&file).unwrap()));
+            *bytes.last_mut().unwrap() = 8;
+            std::fs::write(&file, &bytes).unwrap();
+            assert!(identify(&file).unwrap() != before && identify(&folder).unwrap() != of_folder);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod convert;
 pub mod data;
 pub mod eval;
+mod files;
 pub mod index;
 pub mod load;
 pub mod merge;

@@ -9,9 +9,9 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{check_outputs, refuse, tell, write_rows};
+use super::{refuse, tell, write_rows};
 use crate::{
-    cli::terminal,
+    cli::{files::check_outputs, terminal},
     data::{
         labels::{
             ask::{Labels, Options, Outcome, aside},
@@ -192,6 +192,9 @@ fn say(outcome: &Outcome, output: &Path, questions: usize) {
     eprintln!("{answers} answers, {malformed} of them malformed; {} tokens in, {} out", tokens[0], tokens[1]);
     if *set_aside > 0 {
         eprintln!("set aside: {}", aside(output).display());
+    }
+    for (problem, n) in &outcome.refused {
+        eprintln!("refused: {n} × {}", terminal::safe(problem));
     }
     for (problem, n) in &outcome.failed {
         eprintln!("given up: {n} × {}", terminal::safe(problem));

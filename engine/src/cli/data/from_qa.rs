@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use super::{check_outputs, refuse, tell, write_rows};
+use super::{refuse, tell, write_rows};
 use crate::{
     Error, Result,
-    cli::load,
+    cli::{files::check_outputs, load},
     data::{
         from_qa::{self, instructions},
         notes::Notes,

@@ -4,10 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{check_outputs, refuse, tell};
+use super::{refuse, tell};
 use crate::{
     Error,
-    cli::load,
+    cli::{
+        files::{check_outputs, check_outside},
+        load,
+    },
     data::{
         from_qa::json_lines,
         generator::{
@@ -126,6 +129,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let read: Vec<&PathBuf> = read.chain(&args.passages.passages).collect();
     let written: Vec<&PathBuf> = [Some(&args.output), args.summary.as_ref()].into_iter().flatten().collect();
     check_outputs(&read, &written)?;
+    check_outside(&args.work, "--work", &[read, written].concat())?;
     anyhow::ensure!(args.by.batch != Some(0), "--batch: at least 1 expected");
     let mut notes = Notes::default();
     let sources = sources::read(&args.sources, &mut notes)?;
@@ -195,14 +199,14 @@ impl Passages {
         if let Some(index) = &self.index {
             let retriever = load::open_retriever(index, self.encoder.as_deref(), self.hnsw)?;
             let graph = if self.hnsw { ", HNSW" } else { "" };
-            return Ok((retriever, format!("{}{graph}", load::describe(index)?)));
+            return Ok((retriever, format!("{}{graph}", load::identify(index)?)));
         }
         let mut passages = Vec::new();
         for row in PassageFiles::new(self.passages.clone()) {
             passages.push(row?);
         }
         anyhow::ensure!(!passages.is_empty(), "--passages: no passage in them");
-        let names = self.passages.iter().map(|path| load::describe(path)).collect::<Result<Vec<_>, _>>()?;
+        let names = self.passages.iter().map(|path| load::identify(path)).collect::<Result<Vec<_>, _>>()?;
         Ok((Box::new(LexicalRetriever::new(passages)), format!("by words, {}", names.join(", "))))
     }
 }

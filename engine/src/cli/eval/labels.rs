@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{
     Error,
     cli::{
+        files::check_outputs,
         load::{self, ModelArgs},
         terminal,
     },
@@ -39,6 +40,7 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    check_outputs(&[&args.data], &args.json.iter().collect::<Vec<_>>())?;
     let file = TrainingFile::open(&args.data)?;
     if let Some(error) = file.broken() {
         return Err(error.into());

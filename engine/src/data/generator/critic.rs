@@ -106,12 +106,15 @@ pub struct RemoteCritic {
     model: String,
     template: CriticTemplate,
     choices: Choices,
+    /// Whether it answered yet.
+    answered: bool,
 }
 
 impl RemoteCritic {
     /// Nothing is asked yet.
     pub fn new(options: ServerOptions, model: String, choices: Choices, settings: &Settings) -> Result<Self> {
-        Ok(Self { server: Server::new(options, "critic-server")?, model, template: settings.critic_template, choices })
+        let server = Server::new(options, "critic-server")?;
+        Ok(Self { server, model, template: settings.critic_template, choices, answered: false })
     }
 
     fn body(&self, judgement: Judgement<'_>) -> Value {
@@ -156,11 +159,13 @@ impl Critic for RemoteCritic {
             }
             Ok(())
         })?;
-        // A server that refuses all that it is asked is not asked the right way.
-        match verdicts.iter().map(|verdict| verdict.problem.as_ref()).collect::<Option<Vec<_>>>() {
-            Some(problems) if problems.len() > 1 => Err(self.server.error(PATH, problems[0])),
-            _ => Ok(verdicts),
+        self.answered |= verdicts.iter().any(|verdict| verdict.problem.is_none());
+        // A server that refuses all that it is asked may not be asked the right way: then it refuses the shortest question too.
+        if !self.answered && !verdicts.is_empty() {
+            self.server.send(PATH, Some(&self.body(Judgement::Retrieval { instruction: "Hello" })))?;
+            self.answered = true;
         }
+        Ok(verdicts)
     }
 }
 

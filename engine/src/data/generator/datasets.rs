@@ -41,7 +41,7 @@ impl From<String> for Unused {
     }
 }
 
-/// A set's row, `index` counted from 0; none: it is no row of that set's own format.
+/// A set's row, `index` counted from 0 over all of the set's files; none: it is no row of that set's own format.
 pub fn convert(set: &str, index: usize, item: &Map<String, Value>) -> Result<Option<Source>, Unused> {
     let (instruction, output) = match set {
         "nq" | "wow" | "fever" => {

@@ -15,7 +15,7 @@ use super::{
     settings::{CriticTemplate, Reading, Settings},
 };
 use crate::{
-    Result,
+    Error, Result,
     data::critic::Judgement,
     generator::{Generator, SeqId},
     platform::block_on,
@@ -40,6 +40,10 @@ struct Asked {
     labels: Vec<Vec<u32>>,
     /// Sum of the log-probabilities so far.
     sums: Vec<f32>,
+    /// What the prompt is continued with, where that is read.
+    text: String,
+    /// Why neither is there.
+    problem: Option<String>,
 }
 
 impl EngineCritic {
@@ -49,16 +53,40 @@ impl EngineCritic {
         Self { generator, tokenizer, name, template, reading }
     }
 
-    /// The log-probabilities of each judgement's labels.
-    fn score(&mut self, asked: &mut [Asked]) -> Result<()> {
+    /// Reads as many judgements at once as fit the KV cache: a batch that does not is halved. Those that do not fit alone have a problem.
+    fn read(&mut self, asked: &mut [Asked]) -> Result<()> {
+        let mut live = Vec::new();
+        let read = match self.reading {
+            Reading::Logprob => self.score(asked, &mut live),
+            Reading::Greedy => self.write(asked, &mut live),
+        };
+        live.into_iter().for_each(|seq| self.generator.free(seq));
+        match (read, asked) {
+            (Err(Error::ContextFull { needed, available }), [asked]) => {
+                asked.problem = Some(format!("{needed} tokens with the labels, at most {available} fit"));
+                Ok(())
+            }
+            (Err(Error::ContextFull { .. }), asked) => {
+                let (first, second) = asked.split_at_mut(asked.len() / 2);
+                self.read(first)?;
+                self.read(second)
+            }
+            (read, _) => read,
+        }
+    }
+
+    /// The log-probabilities of each judgement's labels. `live`: the sequences that are to be freed.
+    fn score(&mut self, asked: &mut [Asked], live: &mut Vec<SeqId>) -> Result<()> {
         let mut watched: Vec<u32> = asked.iter().flat_map(|asked| asked.labels.iter().flatten().copied()).collect();
         watched.sort();
         watched.dedup();
         self.generator.watch(&watched);
         let place = |token: u32| watched.binary_search(&token).expect("every label's tokens are watched");
         let mut batch = Vec::new();
-        for asked in asked.iter() {
-            batch.push((self.generator.start()?, asked.prompt.clone()));
+        for asked in asked.iter_mut() {
+            asked.sums.fill(0.0);
+            live.push(self.generator.start()?);
+            batch.push((live[live.len() - 1], asked.prompt.clone()));
         }
         // Sequences that end in a given beginning of labels, by judgement.
         let mut held: BTreeMap<(usize, Vec<u32>), SeqId> =
@@ -83,11 +111,13 @@ impl EngineCritic {
             let mut next = BTreeMap::new();
             for ((index, begin), parent) in deeper {
                 let seq = self.generator.fork(parent)?;
+                live.push(seq);
                 batch.push((seq, vec![begin[depth]]));
                 next.insert((index, begin), seq);
             }
             for seq in std::mem::replace(&mut held, next).into_values() {
                 self.generator.free(seq);
+                live.retain(|live| *live != seq);
             }
             if batch.is_empty() {
                 break;
@@ -97,14 +127,14 @@ impl EngineCritic {
     }
 
     /// What each prompt is continued with, greedily.
-    fn write(&mut self, asked: &[Asked]) -> Result<Vec<String>> {
+    fn write(&mut self, asked: &mut [Asked], live: &mut Vec<SeqId>) -> Result<()> {
         self.generator.watch(&[]);
         let mut written: Vec<Vec<u32>> = vec![Vec::new(); asked.len()];
         let mut batch = Vec::new();
-        for asked in asked {
-            batch.push((self.generator.start()?, asked.prompt.clone()));
+        for asked in asked.iter() {
+            live.push(self.generator.start()?);
+            batch.push((live[live.len() - 1], asked.prompt.clone()));
         }
-        let sequences: Vec<SeqId> = batch.iter().map(|(seq, _)| *seq).collect();
         let mut open: Vec<usize> = (0..asked.len()).collect();
         while !open.is_empty() {
             let outputs = block_on(self.generator.forward(&batch))?;
@@ -118,13 +148,15 @@ impl EngineCritic {
                 let ends = self.tokenizer.decode(&written[index]).trim_start().contains("\n\n");
                 if written[index].len() < MAX_NEW_TOKENS && !ends {
                     going.push(index);
-                    batch.push((sequences[index], vec![output.token]));
+                    batch.push((live[index], vec![output.token]));
                 }
             }
             open = going;
         }
-        sequences.into_iter().for_each(|seq| self.generator.free(seq));
-        Ok(written.iter().map(|tokens| self.tokenizer.decode(tokens)).collect())
+        for (asked, tokens) in asked.iter_mut().zip(&written) {
+            asked.text = self.tokenizer.decode(tokens);
+        }
+        Ok(())
     }
 }
 
@@ -149,26 +181,25 @@ impl Critic for EngineCritic {
                 continue;
             }
             let sums = vec![0.0; labels.len()];
-            asked.push(Asked { at, prompt: tokens, labels, sums });
+            asked.push(Asked { at, prompt: tokens, labels, sums, text: String::new(), problem: None });
         }
         if asked.is_empty() {
             return Ok(verdicts);
         }
-        match self.reading {
-            Reading::Logprob => {
-                self.score(&mut asked)?;
-                for Asked { at, sums, .. } in asked {
+        self.read(&mut asked)?;
+        for Asked { at, sums, text, problem, .. } in asked {
+            verdicts[at].problem = problem;
+            if verdicts[at].problem.is_some() {
+                continue;
+            }
+            match self.reading {
+                Reading::Logprob => {
                     // The first of equal ones.
                     let best = (0..sums.len()).rev().max_by(|a, b| sums[*a].total_cmp(&sums[*b])).unwrap_or_default();
                     verdicts[at].pred = NAMES[judgements[at].labels().start + best].to_owned();
                     verdicts[at].logprobs = Some(sums);
                 }
-            }
-            Reading::Greedy => {
-                let texts = self.write(&asked)?;
-                for (asked, text) in asked.iter().zip(texts) {
-                    verdicts[asked.at].pred = prediction(&text);
-                }
+                Reading::Greedy => verdicts[at].pred = prediction(&text),
             }
         }
         Ok(verdicts)

@@ -2,8 +2,8 @@
 //! writes them, or a set's own rows ([`super::datasets`]).
 
 use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
+    collections::{HashMap, HashSet},
+    path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
@@ -89,19 +89,26 @@ impl std::str::FromStr for SourceFile {
     }
 }
 
-/// The rows of some files in their order. Rows without an id get `FILE_LINE`; rows whose text spells a reflection token are problems, for
+/// The rows of some files in their order. Rows without an id get `FILE_LINE`, or `SET_ROW` in a set's own format,
+/// counted on in another file of that name; rows whose text spells a reflection token are problems, for
 /// a tokenizer would take it for one.
 pub fn read(files: &[SourceFile], notes: &mut Notes) -> Result<Vec<Source>> {
     const REASON: &str = "unusable source";
     let (mut sources, mut ids) = (Vec::new(), HashSet::new());
+    // Rows of each set, and lines of each file's name, in the files before.
+    let (mut rows_before, mut lines_before) = (HashMap::<&str, usize>::new(), HashMap::<String, usize>::new());
     for SourceFile { set, path } in files {
         let rows = Rows::open(path)?;
         if let Some(error) = rows.broken() {
             return Err(error);
         }
+        let stem = path.file_name().unwrap_or_default().to_string_lossy();
+        let stem = stem.split('.').next().unwrap_or_default().to_owned();
+        let before = rows_before.entry(set.as_deref().unwrap_or_default()).or_default();
+        let lines = lines_before.entry(stem.clone()).or_default();
         for index in 0..rows.len() {
             let place = format!("line {}", rows.line(index));
-            let source = match source(set.as_deref(), path, &rows, index) {
+            let source = match source(set.as_deref(), &rows, index, *before, (&stem, *lines)) {
                 Ok(source) => source,
                 Err(Unused::LeftOut(reason)) => {
                     notes.left_out(reason);
@@ -121,6 +128,8 @@ pub fn read(files: &[SourceFile], notes: &mut Notes) -> Result<Vec<Source>> {
                 sources.push(source);
             }
         }
+        *before += rows.len();
+        *lines += rows.len().checked_sub(1).map_or(0, |last| rows.line(last));
     }
     if sources.is_empty() {
         let names: Vec<String> = files.iter().map(|file| file.path.display().to_string()).collect();
@@ -129,21 +138,26 @@ pub fn read(files: &[SourceFile], notes: &mut Notes) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn source(set: Option<&str>, path: &Path, rows: &Rows, index: usize) -> std::result::Result<Source, Unused> {
+/// A row with `before` rows of its set before the file's, and as many lines of files of its name.
+fn source(
+    set: Option<&str>,
+    rows: &Rows,
+    index: usize,
+    before: usize,
+    (stem, lines): (&str, usize),
+) -> std::result::Result<Source, Unused> {
     // The place is said by whoever asks.
     let bare = |error: Error| match error {
         Error::Input { problem, .. } => problem,
         other => other.to_string(),
     };
     let item = rows.object(index).map_err(bare)?;
-    if let Some(source) = convert(set.unwrap_or_default(), index, &item)? {
+    if let Some(source) = convert(set.unwrap_or_default(), before + index, &item)? {
         return Ok(source);
     }
     let row = rows::parse(&item)?;
-    let stem = path.file_name().unwrap_or_default().to_string_lossy();
-    let stem = stem.split('.').next().unwrap_or_default();
     Ok(Source {
-        id: row.id.unwrap_or_else(|| format!("{stem}_{}", rows.line(index))),
+        id: row.id.unwrap_or_else(|| format!("{stem}_{}", lines + rows.line(index))),
         set: set.map(str::to_owned).or(row.dataset_name).unwrap_or_default(),
         instruction: row.instruction.trim().to_owned(),
         input: row.input.trim().to_owned(),

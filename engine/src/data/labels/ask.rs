@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! FILE            {"header"…}, then {"key", "job", "label" or "problem", "response", "item"} an answer, as soon as it is there
-//! FILE.aside      the questions whose answers were malformed each time, with the reasons and what was answered; made anew by each run
+//! FILE.aside      the questions whose answers were malformed, or that were refused, each time, with the reasons and what was answered; made anew by each run
 //! ```
 
 use std::{
@@ -23,8 +23,10 @@ use crate::{
     tokenizer::reflection::NAMES,
 };
 
-/// Requests given up one after the other that end a run: the server is gone, or the options are wrong.
+/// Requests given up one after the other that end a run: the server is gone.
 const MOST_FAILURES: usize = 5;
+/// Questions refused by a run that got no answer at all, which end it: the options are wrong.
+const MOST_REFUSALS: usize = 50;
 
 /// How the model is asked. The numbers' defaults are the paper's (GPT-4 with temperature 1, 200 tokens).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
@@ -89,7 +91,7 @@ pub struct Record {
     pub label: Option<String>,
     /// Why it is malformed.
     pub problem: Option<String>,
-    /// All that the server answered.
+    /// All that the server answered; null: it refused the question.
     pub response: Value,
     /// What was asked about.
     pub item: Item,
@@ -120,7 +122,7 @@ struct Header<'a> {
 #[derive(Debug, Clone)]
 enum State {
     Labelled,
-    /// Malformed answers with their problems.
+    /// Malformed answers with their problems; a refusal is one without an answer.
     Malformed(Vec<(String, Value)>),
 }
 
@@ -137,10 +139,12 @@ pub struct Labels {
 pub struct Outcome {
     /// Questions that have a label.
     pub labelled: usize,
-    /// Questions whose answers were malformed each time.
+    /// Questions whose answers were malformed, or that were refused, each time.
     pub set_aside: usize,
     /// Requests that were given up in this run, by what was said; their questions are asked in the next.
     pub failed: BTreeMap<String, usize>,
+    /// Requests that were refused in this run for what they ask, by what was said; they count as malformed answers do.
+    pub refused: BTreeMap<String, usize>,
     /// Answers in this run, malformed ones included.
     pub answers: usize,
     /// Malformed answers in this run.
@@ -176,7 +180,7 @@ impl Labels {
         }
     }
 
-    /// Asks what is missing; malformed answers are asked for again `reasks` times, after the other questions. `progress` is called for
+    /// Asks what is missing; malformed answers and refusals are asked for again `reasks` times, after the other questions. `progress` is called for
     /// each answer. An error: the server is gone, or refuses everything; what was answered is kept.
     pub fn ask(
         &mut self,
@@ -206,6 +210,13 @@ impl Labels {
                     Ok(response) => {
                         in_a_row = 0;
                         self.record(question, response, &mut outcome)
+                    }
+                    // What this one asks is refused: too long, or a filter's. Others are not.
+                    Err(failed) if matches!(failed.status, Some(400 | 413 | 422)) => {
+                        *outcome.refused.entry(failed.problem.clone()).or_default() += 1;
+                        self.note(question, Err(failed.problem.clone()), Value::Null)?;
+                        let hopeless = outcome.answers == 0 && outcome.refused.values().sum::<usize>() >= MOST_REFUSALS;
+                        if hopeless { Err(server.error(PATH, failed.problem)) } else { Ok(()) }
                     }
                     Err(failed) => {
                         given_up.insert(question.key.as_str());
@@ -238,6 +249,11 @@ impl Labels {
         for (sum, name) in outcome.tokens.iter_mut().zip(["prompt_tokens", "completion_tokens"]) {
             *sum = sum.saturating_add(response["usage"][name].as_u64().unwrap_or_default());
         }
+        self.note(question, label, response)
+    }
+
+    /// Keeps a label, or why there is none.
+    fn note(&mut self, question: &Question, label: std::result::Result<usize, String>, response: Value) -> Result<()> {
         let (label, problem) = match label {
             Ok(label) => (Some(NAMES[label].to_owned()), None),
             Err(problem) => (None, Some(problem)),
