@@ -1,7 +1,5 @@
 //! Which rows go together, and when: batches of similar length in a random order that follows from the seed.
 
-use std::collections::BTreeMap;
-
 use super::{lora::ORDER, random::Key};
 
 /// Micro-batches whose rows are sorted by length together: as transformers' `LengthGroupedSampler`.
@@ -27,8 +25,8 @@ pub enum Fill {
 /// An epoch's micro-batches, as places of rows. Every row comes once, and every epoch has as many micro-batches.
 ///
 /// By rows: they are shuffled; pools of 50 micro-batches are sorted by length and cut. Padding is small, and which rows meet is still chance; one
-/// micro-batch of each epoch may be smaller. By tokens: shuffled rows of one padded length are cut; what is left of a length goes on to the next
-/// longer one. The micro-batches are shuffled.
+/// micro-batch of each epoch may be smaller. By tokens: shuffled rows are sorted by padded length and cut wherever
+/// one more would be too much; how many there are depends on lengths alone. The micro-batches are shuffled.
 pub fn epoch(lengths: &[usize], fill: Fill, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
     let key = Key::new(&[seed, ORDER, epoch]);
     let mut rows = key.with(0).permutation(lengths.len());
@@ -46,20 +44,17 @@ pub fn epoch(lengths: &[usize], fill: Fill, seed: u64, epoch: u64) -> Vec<Vec<us
 }
 
 fn by_tokens(lengths: &[usize], rows: &[usize], budget: usize, multiple: usize, longest: usize) -> Vec<Vec<usize>> {
-    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for &row in rows {
-        by_length.entry(lengths[row].next_multiple_of(multiple).min(longest)).or_default().push(row);
-    }
-    let (mut batches, mut left) = (Vec::new(), Vec::new());
-    for (length, rows) in by_length {
-        left.extend(rows);
-        let n = (budget / length.max(1)).max(1);
-        let whole = left.len() / n * n;
-        batches.extend(left[..whole].chunks(n).map(<[usize]>::to_vec));
-        left.drain(..whole);
-    }
-    if !left.is_empty() {
-        batches.push(left);
+    let padded = |row: usize| lengths[row].next_multiple_of(multiple).min(longest);
+    let mut rows = rows.to_vec();
+    // Stable: rows of one length stay in their random order.
+    rows.sort_by_key(|&row| padded(row));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for row in rows {
+        // All are padded to this one, the longest so far.
+        match batches.last_mut().filter(|batch| (batch.len() + 1) * padded(row) <= budget) {
+            Some(batch) => batch.push(row),
+            None => batches.push(vec![row]),
+        }
     }
     batches
 }
@@ -98,8 +93,9 @@ mod tests {
     fn micro_batches_by_tokens_keep_to_their_budget() {
         let padded = check(Fill::Tokens { budget: 3000, multiple: 32, longest: 416 }, 1.15);
         assert!(padded.iter().all(|&tokens| tokens <= 3000), "{padded:?}");
-        // All but the last of the longest rows are well filled.
-        assert!(padded.iter().filter(|&&tokens| tokens < 2000).count() <= 1, "{padded:?}");
+        // They are well filled: a few more than there must be.
+        let least = padded.iter().sum::<usize>().div_ceil(3000);
+        assert!(padded.len() <= least + least / 8, "{least}: {padded:?}");
         // A row that alone is over the budget comes alone.
         let alone = epoch(&[900, 5, 900], Fill::Tokens { budget: 500, multiple: 1, longest: 1000 }, 1, 0);
         assert_eq!(alone.len(), 3);
