@@ -1,6 +1,9 @@
 //! The promise: `selfrag data` makes training rows whose labels are what the annotations say, the same bytes for the same seed, without
 //! held-out articles, and its report finds what is broken in a training file, ours or the original's.
 
+#[path = "common/scratch.rs"]
+mod scratch;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -8,8 +11,10 @@ use std::{
     process::{Command, Output},
 };
 
+use scratch::Scratch;
 use selfrag::data::{
-    from_qa::{self, Instruction},
+    from_qa,
+    instructions::Instruction,
     notes::Notes,
     parts::{self, Part, parts},
     report::report,
@@ -19,27 +24,6 @@ use selfrag::data::{
     settings::{Settings, Unanswerable},
 };
 use serde_json::Value;
-
-/// A temporary folder of a test's own, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("selfrag-data-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/qa").join(name)
@@ -298,7 +282,7 @@ fn bad(args: &[&str]) -> String {
 /// The committed file says what a change of the code changes: made by the command below.
 #[test]
 fn the_same_seed_gives_the_same_bytes() {
-    let scratch = Scratch::new("bytes");
+    let scratch = Scratch::new("data-bytes");
     let (squad, unanswerable, dpr) = (given("squad.json"), given("unanswerable.json"), given("dpr.json"));
     let (held_out, instructions) = (given("held_out.jsonl"), given("instructions.txt"));
     let run = |name: &str, seed: &str| {
@@ -355,7 +339,7 @@ fn the_same_seed_gives_the_same_bytes() {
 
 #[test]
 fn titles_are_excluded_and_a_filter_that_matches_nothing_is_an_error() {
-    let scratch = Scratch::new("titles");
+    let scratch = Scratch::new("data-titles");
     let (squad, output) = (given("squad.json"), scratch.path("rows.jsonl"));
     good(&["from-qa", &squad, "--output", &output, "--exclude-titles", "held_out", "Orrin cheese"]);
     let rows = fs::read_to_string(&output).unwrap();
@@ -373,7 +357,7 @@ fn titles_are_excluded_and_a_filter_that_matches_nothing_is_an_error() {
 
 #[test]
 fn bad_sets_are_told_counted_and_refused() {
-    let scratch = Scratch::new("bad");
+    let scratch = Scratch::new("data-bad");
     let (set, output) = (scratch.path("set.json"), scratch.path("rows.jsonl"));
     let text = fs::read_to_string(file("squad.json")).unwrap();
     // An answer that is nowhere, a question of the wrong kind, a passage that spells a token.
@@ -446,7 +430,7 @@ fn hostile_sets_do_not_panic() {
 /// Five rows of the released data: the report's counts are those that a reader counts.
 #[test]
 fn the_originals_rows_are_read_and_reported() {
-    let scratch = Scratch::new("report");
+    let scratch = Scratch::new("data-report");
     let (sample, html) = (given("selfrag_train_sample.jsonl"), scratch.path("report.html"));
     let text = good(&["report", &sample, "--json", "--html", &html]);
     let report = &serde_json::from_str::<Value>(&text).unwrap()[0];
@@ -477,7 +461,7 @@ fn the_originals_rows_are_read_and_reported() {
 
 #[test]
 fn broken_rows_are_named() {
-    let scratch = Scratch::new("broken");
+    let scratch = Scratch::new("data-broken");
     let path = scratch.path("rows.jsonl");
     let rows = [
         r#"{"instruction": "a", "output": "[No Retrieval]A.[Utility:5]", "id": "1"}"#,

@@ -1,6 +1,8 @@
 //! The promise: a critic is read right, in the engine and on a server, and `selfrag data generator` works with both from the command
 //! line.
 
+#[path = "common/scratch.rs"]
+mod scratch;
 #[path = "common/script.rs"]
 mod script;
 #[path = "common/server.rs"]
@@ -12,12 +14,12 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     fs,
-    path::PathBuf,
     process::{Command, Output},
     rc::Rc,
     time::Duration,
 };
 
+use scratch::Scratch;
 use selfrag::{
     Error, Result,
     data::{
@@ -36,32 +38,6 @@ use selfrag::{
 };
 use serde_json::{Value, json};
 use server::{Reply, serve};
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("selfrag-data-critic-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, rows: &[Value]) -> String {
-        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        fs::write(self.path(name), text).unwrap();
-        self.path(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn passages() -> Vec<Passage> {
     let passage = |id: &str, title: &str, text: &str| Passage { id: id.into(), title: title.into(), text: text.into() };
@@ -294,7 +270,7 @@ fn selfrag(args: &[&str]) -> Output {
 
 #[test]
 fn the_command_line_asks_a_server() {
-    let scratch = Scratch::new("command");
+    let scratch = Scratch::new("data-critic-command");
     let sources = scratch.write("sources.jsonl", &rows());
     let lines: Vec<Value> = passages().iter().map(|passage| serde_json::to_value(passage).unwrap()).collect();
     let (shelf, work, output, summary) = (
@@ -368,7 +344,7 @@ fn the_command_line_asks_a_server() {
 /// A model of random weights but for a liking of `[Irr`: other labels it finds somehow. Of an irrelevant passage support is not asked.
 #[test]
 fn the_command_line_runs_a_critic_in_the_engine() {
-    let scratch = Scratch::new("engine");
+    let scratch = Scratch::new("data-critic-engine");
     let model = scratch.path("critic.gguf");
     tiny::write(model.as_ref(), &[("[", "I"), ("I", "r"), ("r", "r")]);
     let mut row = rows().remove(0);

@@ -1,12 +1,12 @@
 //! The promise: `selfrag data generator` makes a generator's rows of instructions with answers; killed anywhere it goes on to the same
 //! bytes and asks nothing twice; bad sources are told.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+#[path = "common/scratch.rs"]
+mod scratch;
 
+use std::{collections::BTreeMap, fs, path::Path};
+
+use scratch::Scratch;
 use selfrag::{
     Error, Result,
     data::{
@@ -28,32 +28,6 @@ use selfrag::{
     retriever::{Hit, Passage, Retriever},
 };
 use serde_json::{Value, json};
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("selfrag-data-generator-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, rows: &[Value]) -> String {
-        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        fs::write(self.path(name), text).unwrap();
-        self.path(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A critic of rules: poems need no passages, a sentence with `also` goes on, a passage about dens helps with foxes.
 fn verdict(judgement: Judgement<'_>) -> &'static str {
@@ -190,7 +164,7 @@ fn compat() -> Settings {
 
 #[test]
 fn sources_become_rows_in_both_ways() {
-    let scratch = Scratch::new("rows");
+    let scratch = Scratch::new("data-generator-rows");
     let sources = scratch.write("sources.jsonl", &rows());
     let paper = run(&scratch.0.join("paper"), &sources, &Settings::paper(), 4, (None, None));
     let rows = paper.rows.unwrap();
@@ -236,7 +210,7 @@ fn sources_become_rows_in_both_ways() {
 
 #[test]
 fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
-    let scratch = Scratch::new("kill");
+    let scratch = Scratch::new("data-generator-kill");
     let sources = scratch.write("sources.jsonl", &rows());
     let settings = Settings::paper();
     let whole = run(&scratch.0.join("whole"), &sources, &settings, 1, (None, None));
@@ -273,7 +247,7 @@ fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
 
 #[test]
 fn a_folder_of_another_run_is_refused() {
-    let scratch = Scratch::new("other");
+    let scratch = Scratch::new("data-generator-other");
     let sources = scratch.write("sources.jsonl", &rows());
     let folder = scratch.0.join("work");
     run(&folder, &sources, &Settings::paper(), 1, (None, None)).rows.unwrap();
@@ -308,7 +282,7 @@ fn a_folder_of_another_run_is_refused() {
 
 #[test]
 fn draws_follow_from_the_seed() {
-    let scratch = Scratch::new("seed");
+    let scratch = Scratch::new("data-generator-seed");
     let poem = |at: usize| json!({"id": at, "instruction": "Write a poem.", "output": format!("Roses are red, {at}.")});
     let sources = scratch.write("sources.jsonl", &(0..60).map(poem).collect::<Vec<_>>());
     let kept = |seed: u64, share: f64| {
@@ -329,7 +303,7 @@ fn draws_follow_from_the_seed() {
 
 #[test]
 fn bad_sources_are_told_and_counted() {
-    let scratch = Scratch::new("bad");
+    let scratch = Scratch::new("data-generator-bad");
     let mut lines = rows();
     lines.extend([
         json!({"id": "a", "instruction": "again", "output": "x"}),

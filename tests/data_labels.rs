@@ -1,17 +1,19 @@
 //! The promise: `selfrag data critic-labels` gets a label for every question or says why not, asks nothing twice, keeps every answer,
 //! and makes the critic's training file of what it got.
 
+#[path = "common/scratch.rs"]
+mod scratch;
 #[path = "common/server.rs"]
 mod server;
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    path::PathBuf,
     process::{Command, Output},
     sync::{Arc, Mutex},
 };
 
+use scratch::Scratch;
 use selfrag::data::{
     labels::combine::{self, Settings},
     notes::Notes,
@@ -20,32 +22,6 @@ use selfrag::data::{
 };
 use serde_json::{Value, json};
 use server::{Reply, Seen, serve};
-
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("selfrag-data-labels-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, rows: &[Value]) -> String {
-        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        fs::write(self.path(name), text).unwrap();
-        self.path(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// What is asked about: the last message.
 fn asked(body: &Value) -> &str {
@@ -105,7 +81,7 @@ fn labels(path: &str) -> BTreeMap<String, Option<String>> {
 
 #[test]
 fn every_question_gets_a_label_or_a_reason() {
-    let scratch = Scratch::new("trouble");
+    let scratch = Scratch::new("data-labels-trouble");
     let (address, seen) = obedient(|number| match number {
         0 => Some(Reply::Answer("429 Too Many Requests", "retry-after: 0\r\n", "{}".into())),
         1 => Some(Reply::Answer("500 Internal Server Error", "", "{}".into())),
@@ -161,7 +137,7 @@ fn every_question_gets_a_label_or_a_reason() {
 
 #[test]
 fn a_run_that_was_stopped_asks_what_is_missing() {
-    let scratch = Scratch::new("resume");
+    let scratch = Scratch::new("data-labels-resume");
     let (input, output) = (
         scratch.write("rows.jsonl", &(0..8).map(|at| row(&format!("r{at}"), "[Yes]")).collect::<Vec<_>>()),
         scratch.path("labels.jsonl"),
@@ -202,7 +178,7 @@ fn a_run_that_was_stopped_asks_what_is_missing() {
 
 #[test]
 fn a_server_that_is_gone_ends_the_run() {
-    let scratch = Scratch::new("gone");
+    let scratch = Scratch::new("data-labels-gone");
     let rows: Vec<Value> = (0..40).map(|at| row(&format!("r{at}"), "[Yes]")).collect();
     let (input, output) = (scratch.write("rows.jsonl", &rows), scratch.path("labels.jsonl"));
     let (address, seen) = obedient(|_| Some(Reply::HangUp));
@@ -235,7 +211,7 @@ fn a_server_that_is_gone_ends_the_run() {
 
 #[test]
 fn the_cost_is_known_before() {
-    let scratch = Scratch::new("cost");
+    let scratch = Scratch::new("data-labels-cost");
     let (address, seen) = obedient(|_| None);
     let rows =
         [row("a", "[Yes]"), row("a", "[Yes]"), json!({"q_id": "b", "instruction": " ", "output": "x"}), json!([1])];
@@ -293,7 +269,7 @@ fn the_cost_is_known_before() {
 
 #[test]
 fn a_larger_sample_has_the_smaller_one_in_it() {
-    let scratch = Scratch::new("sample");
+    let scratch = Scratch::new("data-labels-sample");
     let (address, seen) = obedient(|_| None);
     let rows: Vec<Value> = (0..30).map(|at| row(&format!("r{at:02}"), "[Yes]")).collect();
     let (input, output) = (scratch.write("rows.jsonl", &rows), scratch.path("labels.jsonl"));
@@ -358,7 +334,7 @@ fn settings() -> Settings {
 
 #[test]
 fn labels_become_the_critics_rows() {
-    let scratch = Scratch::new("combine");
+    let scratch = Scratch::new("data-labels-combine");
     let (rows, notes) = combined(&scratch, &settings());
     let of = |task: &str, row: &TrainingRow| row.task.as_deref() == Some(task);
     let shown = |rows: &[TrainingRow], task: &str| -> Vec<(String, String)> {
@@ -408,7 +384,7 @@ fn labels_become_the_critics_rows() {
 
 #[test]
 fn the_command_line_combines_and_the_report_reads() {
-    let scratch = Scratch::new("command");
+    let scratch = Scratch::new("data-labels-command");
     let labels = label_file(&scratch);
     let combine = |more: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_selfrag"))

@@ -1,7 +1,5 @@
 //! Promise: tests/pipeline.sh leads from annotated questions to an answer with a citation, on a tiny model that learns the rows by heart.
 
-#[path = "common/mod.rs"]
-mod common;
 #[path = "common/training.rs"]
 mod training;
 
@@ -41,12 +39,13 @@ fn from_questions_to_an_answer() {
     let at = |name: &str| scratch.0.join(name);
     write_base(&at("base"), Sizes { hidden: 64, feed_forward: 128, heads: 4, kv_heads: 2, context: 2048 });
     write_passages_and_questions(&at("passages.jsonl"), &at("questions.json"));
+    assert!(tests("../models/minilm").exists(), "models/minilm is missing: run `cargo xtask setup`");
     let run = Command::new("sh")
         .arg(tests("pipeline.sh"))
         .arg(at("out"))
         .env("SELFRAG", env!("CARGO_BIN_EXE_selfrag"))
-        .env("SELFRAG_HOME", common::model("minilm").parent().unwrap())
-        .env("ENCODER", common::model("minilm"))
+        .env("SELFRAG_HOME", tests("../models"))
+        .env("ENCODER", tests("../models/minilm"))
         .env("BASE", at("base"))
         .env("QA", at("questions.json"))
         .env("INSTRUCTIONS", tests("data/qa/instructions.txt"))

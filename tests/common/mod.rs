@@ -2,12 +2,16 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+mod scratch;
+
 use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
 };
 
+#[allow(unused_imports, reason = "each test uses its part")]
+pub(crate) use scratch::Scratch;
 use selfrag::{
     gpu::{Gpu, Options},
     platform::block_on,
@@ -24,23 +28,6 @@ pub(crate) fn model(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
     assert!(path.exists(), "{} is missing: run `cargo xtask setup`", path.display());
     path
-}
-
-/// A temporary folder of a test's own, removed at the end, however the test ends.
-pub(crate) struct Scratch(pub(crate) PathBuf);
-
-impl Scratch {
-    pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("selfrag-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
-    }
 }
 
 /// A file's SHA-256 in hexadecimal, read a megabyte at a time.

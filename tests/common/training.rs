@@ -2,11 +2,14 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+mod scratch;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
+pub(crate) use scratch::Scratch;
 use selfrag::{
     tokenizer::Tokenizer,
     train::{Batch, Key, Settings, TrainConfig},
@@ -15,24 +18,6 @@ use serde_json::{Value, json};
 
 pub(crate) fn golden(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(name)
-}
-
-/// A folder of this test's own, removed at the end.
-pub(crate) struct Scratch(pub(crate) PathBuf);
-
-impl Scratch {
-    pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("selfrag-train-{name}-{}", std::process::id()));
-        std::fs::remove_dir_all(&path).ok();
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
 }
 
 /// A random Llama with SentencePiece's tiny vocabulary, and rows to train on.

@@ -14,6 +14,7 @@ pub mod draws;
 pub mod encode;
 pub mod from_qa;
 pub mod generator;
+pub mod instructions;
 pub mod labels;
 pub mod lexical;
 pub mod notes;

@@ -9,7 +9,7 @@ use crate::{
     Error, Result,
     cli::{files::check_outputs, load},
     data::{
-        from_qa::{self, instructions},
+        from_qa, instructions,
         notes::Notes,
         sets::{Corpus, Exclusion},
         settings::Settings,
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     exclusion.check()?;
     let mut plain = Vec::new();
     for path in &args.instructions {
-        plain.extend(instructions(path, &mut notes)?);
+        plain.extend(instructions::read(path, &mut notes)?);
     }
     if let Some(index) = &args.index {
         search(args, index, &mut corpus, &mut exclusion, &mut notes)?;
