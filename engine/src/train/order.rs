@@ -4,6 +4,8 @@ use super::{lora::ORDER, random::Key};
 
 /// Micro-batches whose rows are sorted by length together: as transformers' `LengthGroupedSampler`.
 const POOL: usize = 50;
+/// One in so many rows is among the shortest, which are not told apart by length.
+const SHORTEST: usize = 5;
 
 /// How many rows a micro-batch has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +28,9 @@ pub enum Fill {
 ///
 /// By rows: they are shuffled; pools of 50 micro-batches are sorted by length and cut. Padding is small, and which rows meet is still chance; one
 /// micro-batch of each epoch may be smaller. By tokens: shuffled rows are sorted by padded length and cut wherever
-/// one more would be too much; how many there are depends on lengths alone. The micro-batches are shuffled.
+/// one more would be too much; how many there are depends on lengths alone. The shortest fifth counts as equally long, so that a kind of row
+/// that is short by nature (a plain instruction has only its decision to learn) meets others: alone it would make a few whole steps of its own, learned
+/// there and forgotten in the hundred steps between. The micro-batches are shuffled.
 pub fn epoch(lengths: &[usize], fill: Fill, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
     let key = Key::new(&[seed, ORDER, epoch]);
     let mut rows = key.with(0).permutation(lengths.len());
@@ -44,7 +48,10 @@ pub fn epoch(lengths: &[usize], fill: Fill, seed: u64, epoch: u64) -> Vec<Vec<us
 }
 
 fn by_tokens(lengths: &[usize], rows: &[usize], budget: usize, multiple: usize, longest: usize) -> Vec<Vec<usize>> {
-    let padded = |row: usize| lengths[row].next_multiple_of(multiple).min(longest);
+    let mut sorted = lengths.to_vec();
+    sorted.sort_unstable();
+    let least = sorted.get(sorted.len() / SHORTEST).copied().unwrap_or(0);
+    let padded = |row: usize| lengths[row].max(least).next_multiple_of(multiple).min(longest);
     let mut rows = rows.to_vec();
     // Stable: rows of one length stay in their random order.
     rows.sort_by_key(|&row| padded(row));
@@ -99,5 +106,16 @@ mod tests {
         // A row that alone is over the budget comes alone.
         let alone = epoch(&[900, 5, 900], Fill::Tokens { budget: 500, multiple: 1, longest: 1000 }, 1, 0);
         assert_eq!(alone.len(), 3);
+    }
+
+    #[test]
+    fn rows_that_are_short_by_nature_do_not_come_among_themselves() {
+        // Six in a hundred are of 30 tokens, as the demo's plain instructions.
+        let lengths: Vec<usize> = (0..5000).map(|i| if i % 100 < 6 { 30 } else { 130 + i * 7919 % 300 }).collect();
+        let batches = epoch(&lengths, Fill::Tokens { budget: 8192, multiple: 64, longest: 768 }, 3, 0);
+        let short = |batch: &Vec<usize>| batch.iter().filter(|&&row| lengths[row] == 30).count();
+        assert!(batches.iter().all(|batch| 2 * short(batch) <= batch.len()), "a micro-batch of short rows");
+        let with = batches.iter().filter(|batch| short(batch) > 0).count();
+        assert!(8 * with > batches.len(), "short rows in {with} of {} micro-batches only", batches.len());
     }
 }
