@@ -160,3 +160,26 @@ fn a_vocabulary_without_a_file_gets_one() {
         }
     }
 }
+
+/// What ships: a checkpoint's adapter in f16, half as large, the same but for rounding.
+#[test]
+fn an_adapter_alone_in_another_type() {
+    let scratch = Scratch::new("merge-adapter");
+    let [base, adapter] = ["base", "adapter"].map(|name| golden("tiny_peft").join(name));
+    let half = scratch.0.join("half");
+    let args = [&base, &adapter, Path::new("--adapter-folder"), &half];
+    good(&args);
+    let (from, to) = (open(&base, Some(&adapter)).unwrap(), open(&base, Some(&half)).unwrap());
+    for tensor in from.tensors() {
+        let (found, expected) = (values(to.as_ref(), &tensor.name), values(from.as_ref(), &tensor.name));
+        let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+        assert_close(&tensor.name, &found, &expected, 2e-3);
+    }
+    let bytes = |folder: &Path| std::fs::metadata(folder.join("adapter_model.safetensors")).unwrap().len();
+    assert!(bytes(&half) < bytes(&adapter) * 6 / 10, "{} of {}", bytes(&half), bytes(&adapter));
+    let config = |folder: &Path| std::fs::read(folder.join("adapter_config.json")).unwrap();
+    assert_eq!(config(&half), config(&adapter));
+    assert!(bad(&args).contains("is not empty"));
+    let error = bad(&[&base, Path::new("--adapter-folder"), &half]);
+    assert!(error.contains("<ADAPTER>"), "{error}");
+}

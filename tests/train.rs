@@ -10,8 +10,8 @@ use selfrag::{
     tokenizer::{ReflectionTokens, Tokenizer, reflection::NAMES},
     train::{
         AdamW, AdamWConfig, Base, Batch, Begin, Checkpoints, Gradients, Key, Layout, LoraConfig, LossMean, NewRows,
-        Pieces, Place, Projection, Schedule, TrainConfig, Trainee, Trainer, checkpoint_of, clip_factor, joined, norm,
-        run, scaled,
+        Pieces, Place, Projection, Schedule, Settings, TrainConfig, Trainee, Trainer, checkpoint_of, clip_factor,
+        joined, norm, run, scaled,
     },
     weights::{open, read_values},
 };
@@ -270,6 +270,70 @@ fn f16_follows_f32() {
         assert!((exact.loss - half.loss).abs() < 0.01 * exact.loss, "{exact:?} {half:?}");
         assert!((exact.grad_norm - half.grad_norm).abs() < 0.05 * exact.grad_norm, "{exact:?} {half:?}");
     }
+}
+
+#[test]
+fn going_on_from_an_earlier_checkpoint_sets_the_later_ones_aside() {
+    let scratch = Scratch::new("aside");
+    let config = tiny_run(&scratch, json!({"max_steps": 4, "keep": 0, "save_every": 1}));
+    let last = run(&mut Trainer::new(config.clone(), None).unwrap(), &mut |_, _| ()).unwrap();
+    for set_aside in ["step-0000004.set-aside", "step-0000004.set-aside-1"] {
+        std::fs::write(last.join(set_aside), "").unwrap();
+        let second = last.with_file_name("step-0000002");
+        let mut trainer = Trainer::new(config.clone(), Some(&second)).unwrap();
+        let found = run(&mut trainer, &mut |step, _| assert!(step.step > 2)).unwrap();
+        assert_eq!(found, last);
+        assert!(!last.join(set_aside).exists() && last.with_file_name(set_aside).join(set_aside).exists());
+    }
+    assert_eq!(checkpoint_of(&config, &Begin::Newest).unwrap().unwrap(), last);
+}
+
+/// From `selfrag train` to peft and back (golden/handover.py): what each computes with the other's adapter.
+#[test]
+fn adapters_go_to_peft_and_come_back() {
+    let folder = golden("handover");
+    let scratch = Scratch::new("handover");
+    let config = |adapter: &Path, lora: serde_json::Value| {
+        let settings = json!({
+            "model": folder.join("base"), "data": folder.join("rows.jsonl"), "output": scratch.0.join("out"), "adapter": adapter,
+            "max_length": 160, "lora": lora,
+        });
+        TrainConfig::read(None, &Settings::new(), settings.as_object().unwrap()).unwrap()
+    };
+    let tensors = read_safetensors(&folder.join("batch.safetensors"));
+    let ids: Vec<u32> = tensors["ids"].iter().map(|&id| id as u32).collect();
+    let trained = tensors["labels"].iter().map(|&label| label >= 0.0).collect();
+    let batch = Batch { rows: 3, length: ids.len() / 3, ids, trained };
+    for name in ["ours", "theirs"] {
+        let run = config(&folder.join(name), json!({"rank": 3, "alpha": 6.0, "dropout": 0.0}));
+        let values = Trainer::new(run.clone(), None).unwrap().parameters().unwrap();
+        let adapter = std::fs::read(folder.join(name).join("adapter_config.json")).unwrap();
+        let adapter: serde_json::Value = serde_json::from_slice(&adapter).unwrap();
+        let rows: Vec<u32> = serde_json::from_value(adapter["trainable_token_indices"].clone()).unwrap();
+        let merged = open(&run.model, Some(&folder.join(name))).unwrap();
+        let table = merged.tensor("token_embd.weight").unwrap();
+        let new = block_on(read_values(merged.as_ref(), table, rows[0] as usize, rows.len())).unwrap();
+        assert_eq!(&new, values.last().unwrap(), "{name}: merging finds the same rows");
+        assert!(merged.tensor("output.weight").is_none(), "{name}: a tied head stays tied");
+        let weights = open(&run.model, None).unwrap();
+        let base = Base::load(&Place::cpu(), weights.as_ref(), &rows, NewRows::Mean, 1).unwrap();
+        let layout = Layout::new(&base.config, &run.lora, rows, base.tied);
+        let mut parameters = base.start(&layout, 1);
+        for (parameter, values) in parameters.iter_mut().zip(values) {
+            let data = burn::TensorData::new(values, parameter.dims());
+            *parameter = Tensor::from_data(data, (&parameter.device(), parameter.dtype()));
+        }
+        let loss = Trainee { base, lora: run.lora, layout }.whole_loss(&parameters, &batch, None);
+        assert_close(name, &[loss.into_scalar::<f32>() / counted(&batch) as f32], &tensors[name], 1e-5);
+    }
+    let error = |adapter: &Path, lora| Trainer::new(config(adapter, lora), None).err().unwrap().to_string();
+    let theirs = folder.join("theirs");
+    let found = error(&theirs, json!({"rank": 4, "alpha": 6.0, "dropout": 0.0}));
+    assert!(found.contains("adapter_config.json: r: 3 found, 4 expected"), "{found}");
+    let found = error(&theirs, json!({"rank": 3, "alpha": 6.0, "dropout": 0.0, "targets": ["q_proj"]}));
+    assert!(found.contains("target_modules: ") && found.contains("[\"q_proj\"] expected"), "{found}");
+    let found = error(&golden("tiny_peft/adapter"), json!({"rank": 4, "alpha": 8.0, "dropout": 0.0}));
+    assert!(found.contains("trainable_token_indices: "), "{found}");
 }
 
 #[test]

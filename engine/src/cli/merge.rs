@@ -1,4 +1,4 @@
-//! `selfrag merge BASE ADAPTER --folder OUT [--type f16] [--gguf OUT.gguf --gguf-type q8_0] [--verify]`
+//! `selfrag merge BASE ADAPTER --folder OUT [--type f16] [--gguf OUT.gguf --gguf-type q8_0] [--adapter-folder OUT] [--verify]`
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::convert::{bar, parse_size, to_gguf};
 use crate::{
     platform::block_on,
     tokenizer::{Tokenizer, reflection::NAMES, tokenizer_json},
-    weights::{self, DType, Weights, convert::FileType, hf, quant, read_values},
+    weights::{self, DType, Weights, convert::FileType, hf, peft, quant, read_values},
 };
 
 /// Merges a PEFT adapter into its base: a Hugging Face folder, a GGUF file, or both, with the enlarged vocabulary.
@@ -23,9 +23,12 @@ pub struct Args {
     /// The adapter's folder: a checkpoint of `selfrag train`, or PEFT's.
     adapter: Option<PathBuf>,
     /// The Hugging Face folder to write (config.json, tokenizer.json, model.safetensors): new or empty.
-    #[arg(long, value_name = "DIR", required_unless_present = "gguf")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["gguf", "adapter_folder"])]
     folder: Option<PathBuf>,
-    /// Type of the folder's weights.
+    /// The adapter alone, its tensors in --type: a checkpoint's are f32, twice what ships. New or empty.
+    #[arg(long, value_name = "DIR", requires = "adapter")]
+    adapter_folder: Option<PathBuf>,
+    /// Type of the folders' weights.
     #[arg(long = "type", value_name = "TYPE", default_value = "f16", value_parser = PossibleValuesParser::new(hf::TYPES.map(DType::name)))]
     dtype: String,
     /// The GGUF file to write.
@@ -57,7 +60,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
         anyhow::ensure!(!file.exists(), "{}: is there already; nothing is overwritten", file.display());
     }
-    let model = weights::open(&args.base, args.adapter.as_deref())?;
+    let mut adapter = args.adapter.clone();
+    if let (Some(from), Some(to)) = (&args.adapter, &args.adapter_folder) {
+        let dtype = FileType::from_name(&args.dtype).expect("clap lets only known names pass").dtype;
+        let n_bytes = peft::export(from, to, dtype)?;
+        eprintln!("{}: {:.1} MB of {}", to.display(), n_bytes as f64 / 1e6, dtype.name());
+        println!("{}", to.display());
+        // What is merged below is what was written, so that it is known to fit the base.
+        adapter = Some(to.clone());
+    }
+    let model = weights::open(&args.base, adapter.as_deref())?;
     let mut outputs = Vec::new();
     if let Some(folder) = &args.folder {
         let dtype = FileType::from_name(&args.dtype).expect("clap lets only known names pass").dtype;
@@ -72,7 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         check(model.as_ref(), output)?;
         #[cfg(feature = "training")]
         if args.verify {
-            let found = crate::train::verify(&args.base, args.adapter.as_deref(), output)?;
+            let found = crate::train::verify(&args.base, adapter.as_deref(), output)?;
             eprintln!(
                 "{}: logits of {} positions differ by at most {:.1e} of the largest; the likeliest token is another at {}",
                 output.display(),

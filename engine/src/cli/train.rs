@@ -48,6 +48,9 @@ struct Over {
     /// The base: a GGUF file or a Hugging Face folder.
     #[arg(long, alias = "model_name_or_path", value_name = "GGUF|DIR")]
     model: Option<PathBuf>,
+    /// The PEFT adapter to begin with.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Rows to train on, JSON lines or a JSON list, may be gzipped.
     #[arg(long, alias = "train_file", alias = "data_path", value_name = "FILE")]
     data: Option<PathBuf>,
@@ -110,6 +113,7 @@ impl Over {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| json!(path));
         let given = [
             ("model", path(&self.model)),
+            ("adapter", path(&self.adapter)),
             ("data", path(&self.data)),
             ("output", path(&self.output)),
             ("backend", self.backend.as_ref().map(|v| json!(v))),

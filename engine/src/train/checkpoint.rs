@@ -24,14 +24,17 @@ use sha2::{Digest, Sha256};
 
 use super::{
     examples::NewTokens,
+    gradients::Trainee,
     lora::{Layout, LoraConfig, Slot},
     place::{Place, values},
 };
 use crate::{
     Error, Result,
-    platform::{FileSource, block_on},
+    platform::{ByteSource, FileSource, block_on},
     tokenizer::{Tokenizer, added_token},
-    weights::{Weights, read_safetensors},
+    weights::{
+        StoredTensor, StoredTensors, Weights, read_folder_json as read_json, read_safetensors, safetensors_header,
+    },
 };
 
 const STATE: &str = "state.json";
@@ -239,6 +242,20 @@ impl Checkpoints {
         Ok(path)
     }
 
+    /// Renames the checkpoints after a step to `step-0000300.set-aside`: nothing goes on from them unasked any more.
+    pub(super) fn set_aside_after(&self, step: u64) -> Result<()> {
+        for (_, path) in self.list()?.range(step + 1..) {
+            let name = |n: usize| {
+                let mut name = path.clone().into_os_string();
+                name.push(if n == 0 { ".set-aside".to_owned() } else { format!(".set-aside-{n}") });
+                PathBuf::from(name)
+            };
+            let free = (0..).map(name).find(|name| !name.exists()).expect("numbers do not end");
+            std::fs::rename(path, free).map_err(|e| Error::io(path.display().to_string(), e))?;
+        }
+        Ok(())
+    }
+
     /// Removes a checkpoint, if it is there. It loses its name first: what has one is complete whenever the process ends.
     fn remove(&self, path: &Path) -> Result<()> {
         let io = |e: std::io::Error| Error::io(path.display().to_string(), e);
@@ -304,23 +321,72 @@ fn weights_file(layout: &Layout) -> &'static str {
 
 /// safetensors, f32; one tensor's values in host memory at a time.
 fn write_tensors(path: &Path, tensors: &[((String, Vec<usize>), Tensor<2>)]) -> Result<()> {
-    let (mut header, mut end) = (serde_json::Map::new(), 0);
-    header.insert("__metadata__".into(), json!({"format": "pt"}));
-    for ((name, shape), _) in tensors {
-        let start = end;
-        end += 4 * shape.iter().product::<usize>();
-        header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [start, end]}));
-    }
-    let mut header = Json::Object(header).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
     let io = |e: std::io::Error| Error::io(path.display().to_string(), e);
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(io)?);
-    file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header)).map_err(io)?;
+    let entry = |((name, shape), _): &((String, Vec<usize>), _)| {
+        (name.clone(), "F32", shape.clone(), 4 * shape.iter().product::<usize>())
+    };
+    file.write_all(&safetensors_header(tensors.iter().map(entry))).map_err(io)?;
     for (_, tensor) in tensors {
         let values = values(tensor)?;
         values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes())).map_err(io)?;
     }
     file.into_inner().map_err(|e| io(e.into_error()))?.sync_all().map_err(io)
+}
+
+/// The parameters of a PEFT adapter, from whichever program: it must be of this run's shape, for nothing of it is left out or made up.
+pub(super) fn read_adapter(folder: &Path, trainee: &Trainee, place: &Place) -> Result<Vec<Tensor<2>>> {
+    let (layout, lora) = (&trainee.layout, &trainee.lora);
+    let name = folder.join("adapter_config.json").display().to_string();
+    let config = read_json(folder, "adapter_config.json")?.ok_or_else(|| Error::input(&name, "file", "missing"))?;
+    let expect = |key: &str, same: bool, expected: String| match same {
+        true => Ok(()),
+        false => Err(Error::input(&name, key, format!("{} found, {expected} expected", config[key]))),
+    };
+    expect("peft_type", config["peft_type"] == "LORA", "\"LORA\"".into())?;
+    expect("r", config["r"].as_u64() == Some(lora.rank as u64), lora.rank.to_string())?;
+    expect("lora_alpha", config["lora_alpha"].as_f64() == Some(lora.alpha), lora.alpha.to_string())?;
+    for key in ["use_dora", "use_rslora"] {
+        expect(key, !config[key].as_bool().unwrap_or(false), "false".into())?;
+    }
+    for key in ["rank_pattern", "alpha_pattern"] {
+        expect(key, config[key].as_object().is_none_or(|patterns| patterns.is_empty()), "nothing".into())?;
+    }
+    let list = |value: &Json| -> Vec<Json> { value.as_array().cloned().unwrap_or_default() };
+    let mut targets = list(&config["target_modules"]);
+    targets.sort_by_key(Json::to_string);
+    let mut expected: Vec<Json> = layout.targets().iter().map(|target| json!(target.name())).collect();
+    expected.sort_by_key(Json::to_string);
+    expect("target_modules", targets == expected, json!(expected).to_string())?;
+    let rows = &config["trainable_token_indices"];
+    let mut tables = rows.as_object().map_or(vec![list(rows)], |tables| tables.values().map(list).collect());
+    let rows: Vec<Json> = layout.rows.iter().map(|row| json!(row)).collect();
+    tables.retain(|table| *table != rows);
+    expect("trainable_token_indices", tables.is_empty(), json!(rows).to_string())?;
+
+    let stored = StoredTensors::open(folder, "adapter_model", "adapter_model")?;
+    let file = folder.display().to_string();
+    // peft saves the whole table unasked when the vocabulary has grown; rows that were trained have a tensor of their own.
+    let untrained = |name: &str| ["embed_tokens", "lm_head"].iter().any(|table| name.contains(table));
+    let mut others = stored.tensors.iter().filter(|(_, t)| layout.slots.iter().all(|slot| slot.name != t.name));
+    if let Some((_, tensor)) = others.find(|(_, tensor)| !untrained(&tensor.name)) {
+        return Err(Error::input(file, &tensor.name, "this run trains no such tensor"));
+    }
+    let tensor = |slot: &Slot| {
+        let found = stored.tensors.iter().find(|(_, tensor)| tensor.name == slot.name);
+        let (number, found) = found.ok_or_else(|| Error::input(&file, &slot.name, "missing"))?;
+        values_of(found, &stored.files[*number], slot, place)
+    };
+    layout.slots.iter().map(tensor).collect()
+}
+
+/// A stored tensor as a slot's parameter.
+fn values_of(found: &StoredTensor, file: &FileSource, slot: &Slot, place: &Place) -> Result<Tensor<2>> {
+    if found.shape != slot.stored_shape() {
+        let problem = format!("shape {:?}, {:?} expected", found.shape, slot.stored_shape());
+        return Err(Error::input(file.name(), &slot.name, problem));
+    }
+    Ok(place.tensor(block_on(found.read_values(file, 0, slot.shape[0]))?, slot.shape))
 }
 
 pub(super) fn read_tensors(path: &Path, layout: &Layout, prefix: &str, place: &Place) -> Result<Vec<Tensor<2>>> {
@@ -331,11 +397,7 @@ pub(super) fn read_tensors(path: &Path, layout: &Layout, prefix: &str, place: &P
         let wanted = format!("{prefix}{}", slot.name);
         let found = table.iter().find(|tensor| tensor.name == wanted);
         let found = found.ok_or_else(|| Error::input(&name, &wanted, "missing"))?;
-        if found.shape != slot.stored_shape() {
-            let problem = format!("shape {:?}, {:?} expected", found.shape, slot.stored_shape());
-            return Err(Error::input(&name, &wanted, problem));
-        }
-        Ok(place.tensor(block_on(found.read_values(&file, 0, slot.shape[0]))?, slot.shape))
+        values_of(found, &file, slot, place)
     };
     layout.slots.iter().map(tensor).collect()
 }

@@ -38,6 +38,10 @@ pub enum LossMean {
 pub struct TrainConfig {
     /// The base: a GGUF file, or a Hugging Face folder (safetensors or torch).
     pub model: PathBuf,
+    /// A PEFT adapter that LoRA begins with, instead of zeros beside the base: peft's own, or a checkpoint without its optimizer. Rank, alpha, targets
+    /// and new token rows must be those of this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
     /// Rows to train on (see `data::rows`).
     pub data: PathBuf,
     /// Where checkpoints and the log go.
@@ -208,8 +212,8 @@ pub const ALIASES: [(&str, &str); 27] = [
 ];
 
 /// Settings that a resumed run may change: they do not touch its numbers, or only how far it goes on a device.
-const FREE: [&str; 9] =
-    ["output", "save_every", "keep", "model", "data", "segment", "backend", "peak_tflops", "rank_timeout"];
+const FREE: [&str; 10] =
+    ["output", "save_every", "keep", "model", "adapter", "data", "segment", "backend", "peak_tflops", "rank_timeout"];
 
 impl TrainConfig {
     /// Settings from a file (TOML; JSON where its name ends so), laid over `defaults`, with `over` laid over both: how the command's options
@@ -243,6 +247,9 @@ impl TrainConfig {
     /// Refuses what cannot be meant.
     pub fn check(&self) -> Result<()> {
         self.lora.check()?;
+        if self.adapter.is_some() && self.method == Method::Full {
+            return Err(Error::config("adapter", "LoRA begins with one; for `full`, merge it into the base first"));
+        }
         self.optimizer.check()?;
         let at_least_one = [
             ("micro_batch", self.micro_batch),

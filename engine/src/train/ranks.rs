@@ -182,6 +182,16 @@ impl Ranks {
         Ok(())
     }
 
+    /// The first process's value, for all: what different devices compute of the same numbers may differ in the last bit. In f32 where there are several.
+    pub fn from_first(&mut self, value: f64) -> Result<f64> {
+        if self.ranks() == 1 {
+            return Ok(value);
+        }
+        let mut sum = [if self.rank == 0 { value as f32 } else { 0.0 }];
+        self.sum(&mut sum)?;
+        Ok(sum[0].into())
+    }
+
     /// Replaces values by their sums over all processes, added in the order of ranks.
     pub fn sum(&mut self, values: &mut [f32]) -> Result<()> {
         let n = 4 * values.len();

@@ -158,6 +158,9 @@ impl Trainer {
             steps_per_epoch,
             total_steps,
         };
+        if let (Some(folder), None) = (&trainer.config.adapter, checkpoint) {
+            trainer.parameters = checkpoint::read_adapter(folder, &trainer.trainee, &place)?;
+        }
         if let Some(path) = checkpoint {
             // Before its tensors, whose shapes may be what other settings change.
             checkpoint::read_state(path)?.check_same(&path.display().to_string(), &trainer.state)?;
@@ -225,7 +228,7 @@ impl Trainer {
         };
         let (loss, gradients, grad_norm) = loop {
             let (loss, gradients) = self.gradients(&batches, &weights, pieces)?;
-            let grad_norm = norm(&gradients)? / self.state.scale;
+            let grad_norm = self.ranks.from_first(norm(&gradients)?)? / self.state.scale;
             if grad_norm.is_finite() || self.state.scale <= 1.0 || !loss.is_finite() {
                 break (loss, gradients, grad_norm);
             }
@@ -387,6 +390,10 @@ pub fn checkpoint_of(config: &TrainConfig, begin: &Begin) -> Result<Option<PathB
 pub fn run(trainer: &mut Trainer, on_step: &mut dyn FnMut(&Step, Pace)) -> Result<PathBuf> {
     let checkpoints = Checkpoints::open(&trainer.config.output)?;
     let leads = trainer.leads();
+    if leads {
+        // A run that goes on from an earlier checkpoint leaves the later ones behind; the newest must be its own.
+        checkpoints.set_aside_after(trainer.state.step)?;
+    }
     let mut log = leads.then(|| Log::open(&trainer.config.output, trainer.state.step)).transpose()?;
     let peak = trainer.config.peak_tflops.map(|peak| peak * trainer.ranks.ranks() as f64);
     let mut clock = Clock::start(trainer.total_steps, peak);

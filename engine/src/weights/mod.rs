@@ -38,7 +38,12 @@ pub use gguf::Gguf;
 pub use open::open;
 pub use types::{MetadataExt, read_values};
 #[cfg(feature = "training")]
-pub(crate) use {names::RowOrder, safetensors::read_table as read_safetensors};
+pub(crate) use {
+    folder::{StoredTensors, read_json as read_folder_json},
+    names::RowOrder,
+    safetensors::{header as safetensors_header, read_table as read_safetensors},
+    stored::StoredTensor,
+};
 
 /// How a tensor's values are stored. Block formats are ggml's; names as in GGUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::{
     DType,
     stored::{StoredTensor, checked_bytes},
@@ -65,4 +67,17 @@ fn tensor(file: &dyn ByteSource, name: String, entry: serde_json::Value, data_st
         return Err(bad(format!("ends at byte {} of a file of {} bytes", data_start.saturating_add(end), file.size())));
     }
     Ok(StoredTensor { name, dtype, shape, offset: data_start + begin })
+}
+/// The beginning of a file whose tensors, (name, type in safetensors' words, shape, bytes), follow one another; values begin at a multiple of 8.
+pub(crate) fn header(tensors: impl IntoIterator<Item = (String, &'static str, Vec<usize>, usize)>) -> Vec<u8> {
+    let (mut entries, mut end) = (serde_json::Map::new(), 0);
+    entries.insert("__metadata__".into(), json!({"format": "pt"}));
+    for (name, dtype, shape, bytes) in tensors {
+        let start = end;
+        end += bytes;
+        entries.insert(name, json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
+    }
+    let mut text = serde_json::Value::Object(entries).to_string().into_bytes();
+    text.resize(text.len().next_multiple_of(8), b' ');
+    [&(text.len() as u64).to_le_bytes()[..], &text].concat()
 }

@@ -9,6 +9,7 @@ use std::{collections::HashMap, path::Path};
 
 #[cfg(feature = "training")]
 pub(crate) use write::config_json;
+pub(in crate::weights) use write::type_names;
 pub use write::{TYPES, export, tokenizer_config};
 
 use super::{

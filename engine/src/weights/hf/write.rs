@@ -14,7 +14,7 @@ use crate::{
         DType, Metadata, MetadataExt, TensorInfo, Weights,
         convert::{PIECE_VALUES, PendingFile},
         names::{Family, RowOrder},
-        quant, read_values,
+        quant, read_values, safetensors,
     },
 };
 
@@ -22,7 +22,7 @@ use crate::{
 pub const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::Bf16];
 
 /// safetensors' and transformers' names of a type.
-fn names(dtype: DType) -> (&'static str, &'static str) {
+pub(in crate::weights) fn type_names(dtype: DType) -> (&'static str, &'static str) {
     match dtype {
         DType::F16 => ("F16", "float16"),
         DType::Bf16 => ("BF16", "bfloat16"),
@@ -64,21 +64,17 @@ fn write_safetensors(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<u64> {
     let head_dim = head_dim(weights)?;
-    let (mut header, mut end) = (serde_json::Map::new(), 0);
-    header.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut entries = Vec::new();
     for tensor in weights.tensors() {
         let name = Family::Llama.hf_name(&tensor.name).ok_or_else(|| {
             Error::input(weights.name(), &tensor.name, "a Hugging Face folder of a Llama has no such tensor")
         })?;
-        let (start, n) = (end, tensor.shape.iter().product::<usize>());
-        end += n * dtype.block_bytes();
-        header.insert(name, json!({"dtype": names(dtype).0, "shape": tensor.shape, "data_offsets": [start, end]}));
+        let bytes = tensor.shape.iter().product::<usize>() * dtype.block_bytes();
+        entries.push((name, type_names(dtype).0, tensor.shape.clone(), bytes));
     }
-    let mut header = Json::Object(header).to_string().into_bytes();
-    header.resize(header.len().next_multiple_of(8), b' ');
+    let end: usize = entries.iter().map(|(.., bytes)| bytes).sum();
     let mut file = PendingFile::create(path)?;
-    file.write(&(header.len() as u64).to_le_bytes())?;
-    file.write(&header)?;
+    file.write(&safetensors::header(entries))?;
     let mut written = 0;
     for tensor in weights.tensors() {
         let order = RowOrder::of(Family::Llama, &tensor.name, head_dim);
@@ -171,7 +167,7 @@ pub(crate) fn config_json(weights: &dyn Weights, dtype: DType) -> Result<Json> {
         "mlp_bias": false,
         "vocab_size": table.matrix().0,
         "tie_word_embeddings": weights.tensor("output.weight").is_none(),
-        "torch_dtype": names(dtype).1,
+        "torch_dtype": type_names(dtype).1,
     });
     for role in ROLES {
         if let Some(id) = metadata.get_u64(file, &format!("tokenizer.ggml.{}_token_id", role.1))? {

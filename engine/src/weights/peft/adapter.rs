@@ -106,6 +106,17 @@ impl Adapter {
                 return Ok(());
             }
         }
+        if let Some((module, part)) = name.split_once(".token_adapter.") {
+            // A head that the configuration names no rows of is tied: peft may save the embedding's tensors again under its name.
+            if module.ends_with("lm_head") && settings.indices(module).is_none() {
+                return Ok(());
+            }
+            // The table beneath, which peft saves unasked when the vocabulary has grown.
+            if part == "base_layer.weight" {
+                self.change(module, family)?.replacement = Some(located);
+                return Ok(());
+            }
+        }
         if let Some(module) = name.strip_suffix(".token_adapter.trainable_tokens_delta") {
             let rows = self.trained_rows(module, &located.1, settings)?;
             self.change(module, family)?.rows = Some((located, rows));
@@ -120,8 +131,7 @@ impl Adapter {
     }
 
     fn trained_rows(&self, module: &str, tensor: &StoredTensor, settings: &Settings) -> Result<HashMap<usize, usize>> {
-        let last = module.rsplit('.').next().unwrap_or(module);
-        let ids = settings.token_indices.get(last).or_else(|| settings.token_indices.get(module));
+        let ids = settings.indices(module);
         let ids =
             ids.ok_or_else(|| self.bad(&tensor.name, "adapter_config.json has no trainable_token_indices for it"))?;
         let rows: HashMap<usize, usize> = ids.iter().enumerate().map(|(row, &id)| (id, row)).collect();
@@ -217,6 +227,12 @@ impl Settings {
         let alpha = own.map_or(self.alpha, |(_, alpha)| *alpha);
         let r = r as f64;
         (alpha / if self.rank_stabilised { r.sqrt() } else { r }) as f32
+    }
+
+    /// The ids of a module's trained rows.
+    fn indices(&self, module: &str) -> Option<&Vec<usize>> {
+        let last = module.rsplit('.').next().unwrap_or(module);
+        self.token_indices.get(last).or_else(|| self.token_indices.get(module))
     }
 
     /// Whether a whole tensor of this module may be in the file. Embedding and head are saved unasked when the vocabulary has grown.

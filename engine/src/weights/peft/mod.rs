@@ -6,6 +6,7 @@
 //! LoRA: arXiv 2106.09685; layout: <https://huggingface.co/docs/peft/developer_guides/checkpoint>.
 
 mod adapter;
+mod export;
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{Error, Result, platform::LocalFuture};
 use adapter::{Adapter, Change, Located};
+pub use export::export;
 
 /// A base model with an adapter merged into it.
 pub struct Merged {
