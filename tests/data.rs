@@ -146,7 +146,7 @@ fn labels_are_what_the_annotations_say() {
                 match said.support {
                     Some(parts::FULLY) => assert!(contains(passage, &said.text), "{}", row.output),
                     Some(parts::PARTIALLY) => {
-                        let found = selfrag::data::sentences::sentences(&said.text);
+                        let found = selfrag::sentences::sentences(&said.text);
                         let within =
                             found.iter().filter(|range| contains(passage, &said.text[(*range).clone()])).count();
                         assert!(0 < within && within < found.len(), "{}", row.output);

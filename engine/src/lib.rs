@@ -30,6 +30,7 @@ pub mod platform;
 pub mod reference;
 pub mod retriever;
 pub mod self_rag;
+pub mod sentences;
 pub mod tokenizer;
 #[cfg(feature = "training")]
 pub mod train;

@@ -34,11 +34,10 @@ use super::{
     notes::Notes,
     rows::TrainingRow,
     sample::{Kind, Retrieve, Sample, Segment, Support},
-    sentences::sentences,
     sets::{Corpus, Question, Text, contains, plain},
     settings::{Settings, Unanswerable},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, sentences::sentences};
 
 /// What is asked for a second sentence.
 const TWO_SENTENCES: &str = "Answer in two sentences.";

@@ -22,7 +22,6 @@ pub mod parts;
 pub mod report;
 pub mod rows;
 pub mod sample;
-pub mod sentences;
 pub mod sets;
 pub mod settings;
 

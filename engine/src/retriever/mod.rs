@@ -5,6 +5,7 @@
 
 #[cfg(feature = "cli")]
 pub mod build;
+pub mod documents;
 pub mod encoder;
 pub mod files;
 pub mod flat;
