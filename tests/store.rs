@@ -5,11 +5,12 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
+use common::Fake;
 use proptest::prelude::*;
 use selfrag::{
     Error, Result,
     ops::self_test::Random,
-    platform::{LocalFuture, block_on},
+    platform::block_on,
     retriever::{
         Embedder, Passage, Retriever,
         build::{Options, Progress, build},
@@ -17,59 +18,15 @@ use selfrag::{
         flat,
         flat_gpu::FlatGpu,
         index::{Index, Method},
-        manifest::{EncoderInfo, Manifest},
+        manifest::Manifest,
         passage_text,
         store::Store,
         vectors::{Precision, Vectors},
     },
 };
 
-const DIM: usize = 20;
+const DIM: usize = Fake::DIM;
 const ROWS: usize = 130;
-
-/// Repeatable vectors from texts; fails after so many of them.
-struct Fake {
-    seed: u64,
-    left: usize,
-}
-
-impl Fake {
-    fn new() -> Self {
-        Self { seed: 1, left: usize::MAX }
-    }
-}
-
-impl Embedder for Fake {
-    fn dim(&self) -> usize {
-        DIM
-    }
-
-    fn info(&self) -> EncoderInfo {
-        EncoderInfo {
-            name: format!("fake {}", self.seed),
-            sha256: format!("{:064x}", self.seed),
-            normalised: false,
-            max_tokens: 9,
-            query_prefix: String::new(),
-            passage_prefix: String::new(),
-        }
-    }
-
-    fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
-        let vector = |text: &String| {
-            let seed = text.bytes().fold(self.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-            Random::new(seed).values(DIM)
-        };
-        let result = match self.left.checked_sub(texts.len()) {
-            Some(left) => {
-                self.left = left;
-                Ok(texts.iter().map(vector).collect())
-            }
-            None => Err(Error::Stopped),
-        };
-        Box::pin(std::future::ready(result))
-    }
-}
 
 fn passages() -> Vec<Passage> {
     let passage = |i: usize| Passage {

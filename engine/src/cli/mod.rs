@@ -4,6 +4,7 @@ pub mod ask;
 pub mod bench;
 pub mod convert;
 pub mod data;
+pub mod embed;
 pub mod eval;
 mod files;
 pub mod index;
@@ -29,6 +30,7 @@ enum Command {
     Bench(bench::Args),
     Convert(convert::Args),
     Data(data::Args),
+    Embed(embed::Args),
     Eval(eval::Args),
     Index(index::Args),
     Merge(merge::Args),
@@ -43,6 +45,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Data(args) => data::run(args),
+        Command::Embed(args) => embed::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Index(args) => index::run(args),
         Command::Merge(args) => merge::run(args),

@@ -7,7 +7,6 @@ use super::{
     flat::Scored,
     flat_gpu::FlatGpu,
     hnsw::{self, Graph},
-    passage_text,
     store::Store,
     vectors::Vectors,
 };
@@ -95,7 +94,7 @@ impl Index {
         }
         let passage = self.store.passages(&[0]).await?.remove(0);
         let stored = self.store.vectors(0, self.store.precision()).await?.row(0);
-        let text = made_with.passage_prefix.clone() + &passage_text(&passage);
+        let text = made_with.passage_prefix.clone() + &made_with.text.passage(&passage);
         let now = self.embedder.embed(&[text]).await?.remove(0);
         let length = |v: &[f32]| flat::dot_f32(v, v).sqrt();
         let cosine = flat::dot_f32(&stored, &now) / (length(&stored) * length(&now)).max(1e-20);
@@ -104,8 +103,9 @@ impl Index {
     }
 
     async fn search_all(&mut self, questions: &[&str], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
-        let prefix = &self.store.manifest().encoder.query_prefix;
-        let texts: Vec<String> = questions.iter().map(|question| prefix.clone() + question).collect();
+        let made_with = &self.store.manifest().encoder;
+        let text = |question: &&str| made_with.query_prefix.clone() + &made_with.text.question(question);
+        let texts: Vec<String> = questions.iter().map(text).collect();
         let queries = self.embedder.embed(&texts).await?;
         let results: Vec<Vec<Scored>> = match &mut self.engine {
             Engine::Gpu(flat) => flat.search(&queries, n_docs).await?,

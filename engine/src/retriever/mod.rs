@@ -5,6 +5,8 @@
 
 #[cfg(feature = "cli")]
 pub mod build;
+#[cfg(feature = "cli")]
+pub mod embeddings;
 pub mod encoder;
 pub mod files;
 pub mod flat;
@@ -15,6 +17,7 @@ pub mod manifest;
 #[cfg(feature = "cli")]
 pub mod passages;
 pub mod store;
+pub mod text;
 pub mod vectors;
 
 use serde::{Deserialize, Serialize};
@@ -57,10 +60,7 @@ pub trait Embedder {
     fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>>;
 }
 
-/// What of a passage is embedded: title and text (Contriever, `generate_passage_embeddings.py`).
+/// What of a passage is embedded where nothing else is asked for: title and text.
 pub fn passage_text(passage: &Passage) -> String {
-    match passage.title.as_str() {
-        "" => passage.text.clone(),
-        title => format!("{title} {}", passage.text),
-    }
+    text::TextOptions::default().passage(passage)
 }
