@@ -8,15 +8,23 @@ use common::{Fake, Scratch};
 use proptest::prelude::*;
 use selfrag::{
     Error, Result,
-    platform::{MemorySource, block_on},
+    platform::{LocalFuture, MemorySource, block_on},
     retriever::{
-        Passage,
+        Embedder, Passage,
+        build::{self, VectorSource, build_from},
         embeddings::{
             Embeddings, find,
+            matched::{Count, Match, Matched},
             shard::{Options, Progress, embed},
             write,
         },
+        files::Folder,
+        index::{Index, Method},
+        manifest::{EncoderInfo, Manifest},
+        store::Store,
         text::TextOptions,
+        vectors::Precision,
+        verify,
     },
 };
 
@@ -296,6 +304,128 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let error = run(&mut Fake { seed: 2, ..Fake::new() }).unwrap_err().to_string();
     assert!(error.contains("belongs to another run: encoder.name"), "{error}");
     assert!(journal.exists());
+}
+
+/// Embeddings that end too early.
+struct Failing<'m>(&'m Matched, usize);
+
+impl VectorSource for Failing<'_> {
+    fn dim(&self) -> usize {
+        self.0.dim()
+    }
+
+    fn info(&self) -> EncoderInfo {
+        VectorSource::info(&self.0)
+    }
+
+    fn origin(&self) -> &str {
+        VectorSource::origin(&self.0)
+    }
+
+    fn vectors<'a>(&'a mut self, passages: &'a [Passage]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
+        let result = self.1.checked_sub(1).ok_or(Error::Stopped).and_then(|left| {
+            self.1 = left;
+            self.0.read(passages)
+        });
+        Box::pin(std::future::ready(result))
+    }
+}
+
+fn build_options() -> build::Options {
+    build::Options { shard_rows: 8, batch: 4, precisions: Precision::ALL.to_vec(), graph: true, ..Default::default() }
+}
+
+#[test]
+fn a_store_of_embeddings_holds_their_vectors_and_is_built_on_after_a_kill() {
+    let scratch = Scratch::new("embed-store");
+    let (passages, files) = corpus(&scratch);
+    // The ids in another order than the passages', in two files; one of them twice.
+    let mut order: Vec<usize> = (0..passages.len()).map(|i| i * 5 % 23).collect();
+    order.push(3);
+    let vector = |i: usize| Fake::new().vector(&TextOptions::default().passage(&passages[i]));
+    let write = |name: &str, rows: &[usize], change: f32| {
+        let ids: Vec<String> = rows.iter().map(|i| passages[*i].id.clone()).collect();
+        let values: Vec<f32> = rows.iter().flat_map(|i| vector(*i)).map(|x| x * change).collect();
+        let path = scratch.0.join(name);
+        std::fs::write(&path, written(&ids, &values, Fake::DIM, true)).unwrap();
+        path
+    };
+    let paths = [write("e_00", &order[..10], 1.0), write("e_01", &order[10..], 1.0)];
+    let open = |paths: &[PathBuf]| Matched::open(paths, Fake::new().info()).unwrap();
+    let matched = open(&paths);
+    let all = || selfrag::retriever::passages::PassageFiles::new(files.clone());
+    let found = matched.check(all()).unwrap();
+    let repeated = Count { count: 1, first: vec!["p3".into()] };
+    assert_eq!(found, Match { matched: 23, repeated, ..Match::default() });
+
+    let output = scratch.0.join("store");
+    let run = |source: &mut dyn VectorSource, resumed: &mut usize| -> Result<Manifest> {
+        block_on(build_from(all(), source, &output, &build_options(), &mut |event| {
+            if let build::Progress::Resumed(rows) = event {
+                *resumed += rows;
+            }
+        }))
+    };
+    // Killed in the second shard; other embeddings do not take over what was written, the same do.
+    assert!(matches!(run(&mut Failing(&matched, 3), &mut 0), Err(Error::Stopped)));
+    let mut resumed = 0;
+    assert!(matches!(run(&mut Failing(&open(&[write("f", &order, 0.5)]), 0), &mut resumed), Err(Error::Stopped)));
+    assert_eq!(resumed, 0);
+    assert!(run(&mut &matched, &mut resumed).is_ok());
+    assert_eq!(resumed, 8);
+
+    let store = block_on(Store::open(Box::new(Folder::new(&output)))).unwrap();
+    block_on(store.verify(&mut |_| {})).unwrap();
+    let vectors = block_on(store.all_vectors(Precision::F32)).unwrap();
+    (0..23).for_each(|row| assert_eq!(vectors.row(row), vector(row), "row {row}"));
+    assert_eq!(block_on(store.passages(&[0, 22])).unwrap(), [passages[0].clone(), passages[22].clone()]);
+    let compared = block_on(verify::compare(&store, all())).unwrap();
+    assert!(compared.is_same() && compared.same == 23, "{compared}");
+    let other = passages[2..]
+        .iter()
+        .map(|p| Ok(Passage { id: p.id.replace("p7", "q7"), text: p.text.replace("— 9", "9"), ..p.clone() }));
+    let compared = block_on(verify::compare(&store, other)).unwrap().to_string();
+    assert_eq!(
+        compared,
+        "19 passages as in the files; other there: 1 (p9); missing here: 1 (q7); missing there: 3 (p0, p1, p7)"
+    );
+    let recall = block_on(verify::recall(&store, 40)).unwrap().expect("there are vectors");
+    assert_eq!((recall.exact, recall.questions, recall.precisions.len()), (Precision::F32, 23, 2));
+    let shares = recall.precisions.iter().map(|(_, share)| *share).chain(recall.graph);
+    assert!(shares.clone().count() == 3 && shares.into_iter().all(|share| (0.95..=1.0).contains(&share)), "{recall:?}");
+
+    // Found in f32, on the GPU as on the CPU.
+    for method in [Method::Exact, Method::ExactGpu(common::gpu())] {
+        let mut store = block_on(Store::open(Box::new(Folder::new(&output)))).unwrap();
+        store.prefer(Precision::F32).unwrap();
+        let mut index = block_on(Index::open(store, Box::new(Fake::new()), method, &mut |_| {})).unwrap();
+        let question = TextOptions::default().passage(&passages[11]);
+        let hits = block_on(selfrag::retriever::Retriever::search(&mut index, &[&question], 3)).unwrap().remove(0);
+        let best: f32 = vector(11).iter().map(|x| x * x).sum();
+        assert_eq!(hits[0].passage.id, "p11");
+        assert!((hits[0].score.unwrap() - best).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn ids_that_do_not_fit_are_counted_and_named() {
+    let scratch = Scratch::new("embed-ids");
+    let path = golden("numpy1-p4-numbers");
+    let matched = Matched::open(&[path.clone()], Fake::new().info()).unwrap();
+    let passage = |id: &str| Ok(Passage { id: id.into(), title: String::new(), text: "t".into() });
+    let ids = ["255", "x1", "x2", "x3", "x4", "x5", "x6", "-1"];
+    let found = matched.check(ids.into_iter().map(passage)).unwrap();
+    assert_eq!((found.matched, found.numbers), (2, 7));
+    assert_eq!(found.missing.to_string(), "6 (x1, x2, x3, x4, x5, …)");
+    assert_eq!(found.unknown.to_string(), "5 (0, 1, 1099511627776, 256, 65536)");
+    let error = matched.check(["1", "0", "1"].into_iter().map(passage)).unwrap_err().to_string();
+    assert_eq!(error, "passages: passage 3: id \"1\" was used before");
+    let error = matched.read(&[passage("x").unwrap()]).unwrap_err().to_string();
+    assert_eq!(error, "embeddings: id \"x\": no such id");
+    let other = scratch.0.join("other");
+    std::fs::write(&other, written(&["a".into()], &[0.5; 3], 3, false)).unwrap();
+    let error = Matched::open(&[path.clone(), other], Fake::new().info()).unwrap_err().to_string();
+    assert!(error.contains("3 dimensions") && error.contains("has 5"), "{error}");
 }
 
 proptest! {

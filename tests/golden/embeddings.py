@@ -1,6 +1,7 @@
 """Passage embeddings as the original pickles them, small ones, in every way that Python and NumPy write them.
 
     python embeddings.py NAME        # NAME: numpy1 or numpy2, the NumPy of this interpreter
+    python embeddings.py read FILE   # no golden: what Python makes of a file that `selfrag embed` wrote
 
 Writes embeddings/NAME-pPROTOCOL-DTYPE-ORDER (ids are strings, as in the original's files), embeddings/NAME-p4-numbers (ids are numbers) and
 embeddings/values.json: the ids and values that every file holds. Made with Python 3.11, NumPy 1.26.4 and 2.4.6; neither anything else is needed.
@@ -18,6 +19,11 @@ ROWS, DIM = 7, 5
 
 def main() -> None:
     name = sys.argv[1]
+    if name == "read":
+        with open(sys.argv[2], "rb") as file:
+            ids, array = pickle.load(file)
+        print(f"NumPy {np.__version__}: {len(ids)} ids {ids[:3]} …, {array.dtype} {array.shape}, lengths {np.linalg.norm(array[:3].astype('f4'), axis=1)}")
+        return
     assert np.__version__.startswith(name[-1]), np.__version__
     folder = Path(__file__).parent / "embeddings"
     folder.mkdir(exist_ok=True)

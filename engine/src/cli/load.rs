@@ -32,7 +32,7 @@ use crate::{
 /// The generator that the demo makes.
 const MODEL: &str = "demo.gguf";
 /// The passages that come with the page.
-const INDEX: &str = "../public/corpus";
+pub(super) const INDEX: &str = "../public/corpus";
 /// How steps are computed on the devices that were measured.
 const TUNINGS: &str = "tunings.json";
 

@@ -5,12 +5,14 @@ pub mod bench;
 pub mod convert;
 pub mod data;
 pub mod embed;
+mod embeddings;
 pub mod eval;
 mod files;
 pub mod index;
 pub mod load;
 pub mod merge;
 pub mod questions;
+pub mod retrieve;
 pub mod settings;
 pub mod terminal;
 #[cfg(feature = "training")]
@@ -34,6 +36,7 @@ enum Command {
     Eval(eval::Args),
     Index(index::Args),
     Merge(merge::Args),
+    Retrieve(retrieve::Args),
     #[cfg(feature = "training")]
     Train(train::Args),
 }
@@ -49,6 +52,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(args),
         Command::Index(args) => index::run(args),
         Command::Merge(args) => merge::run(args),
+        Command::Retrieve(args) => retrieve::run(args),
         #[cfg(feature = "training")]
         Command::Train(args) => train::run(args),
     }

@@ -19,6 +19,8 @@ pub mod passages;
 pub mod store;
 pub mod text;
 pub mod vectors;
+#[cfg(feature = "cli")]
+pub mod verify;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,7 @@
 //! or Fortran's order, of NumPy 1 or 2, of protocols 2 to 5. [`write`] makes the same files.
 
 mod latin1;
+pub mod matched;
 pub mod shard;
 pub mod write;
 
@@ -79,6 +80,16 @@ impl Embeddings {
     /// The file's name.
     pub fn name(&self) -> &str {
         self.source.name()
+    }
+
+    /// The file's size.
+    pub(super) fn bytes(&self) -> u64 {
+        self.source.size()
+    }
+
+    /// Some of the file's bytes.
+    pub(super) fn sample(&self, start: u64, len: usize) -> Result<Vec<u8>> {
+        block_on(self.source.read(start, len))
     }
 
     /// Number of rows.
