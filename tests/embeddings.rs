@@ -281,7 +281,8 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
 
     let [journal, values] = ["journal", "values"].map(|kind| scratch.0.join(format!(".passages_01.{kind}")));
     // Killed at once, after a piece, after two; then values torn, lost or changed under the journal.
-    let damages: [(usize, fn(&mut Vec<u8>), u64); 6] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(usize, Damage, u64); 6] = [
         (0, |_| {}, 0),
         (5, |_| {}, 4),
         (8, |_| {}, 8),
@@ -411,7 +412,7 @@ fn a_store_of_embeddings_holds_their_vectors_and_is_built_on_after_a_kill() {
 fn ids_that_do_not_fit_are_counted_and_named() {
     let scratch = Scratch::new("embed-ids");
     let path = golden("numpy1-p4-numbers");
-    let matched = Matched::open(&[path.clone()], Fake::new().info()).unwrap();
+    let matched = Matched::open(std::slice::from_ref(&path), Fake::new().info()).unwrap();
     let passage = |id: &str| Ok(Passage { id: id.into(), title: String::new(), text: "t".into() });
     let ids = ["255", "x1", "x2", "x3", "x4", "x5", "x6", "-1"];
     let found = matched.check(ids.into_iter().map(passage)).unwrap();
@@ -424,7 +425,7 @@ fn ids_that_do_not_fit_are_counted_and_named() {
     assert_eq!(error, "embeddings: id \"x\": no such id");
     let other = scratch.0.join("other");
     std::fs::write(&other, written(&["a".into()], &[0.5; 3], 3, false)).unwrap();
-    let error = Matched::open(&[path.clone(), other], Fake::new().info()).unwrap_err().to_string();
+    let error = Matched::open(&[path, other], Fake::new().info()).unwrap_err().to_string();
     assert!(error.contains("3 dimensions") && error.contains("has 5"), "{error}");
 }
 

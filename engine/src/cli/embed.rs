@@ -152,3 +152,26 @@ impl Bar {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_originals_options_are_understood() {
+        let all = "embed --passages p.tsv --output_dir o --prefix x --shard_id 3 --num_shards 4 --per_gpu_batch_size 64 \
+            --passage_maxlength 200 --model_name_or_path m --no_fp16 --no_title --lowercase --normalize_text";
+        let args = Line::try_parse_from(all.split_whitespace()).unwrap().args;
+        assert_eq!((args.shard_id, args.num_shards, args.per_gpu_batch_size, args.passage_maxlength), (3, 4, 64, 200));
+        assert!(args.no_fp16 && args.output_dir.ends_with("o") && args.prefix == "x");
+        assert_eq!(args.text.options(), TextOptions { no_title: true, lowercase: true, normalize_text: true });
+    }
+}

@@ -86,7 +86,7 @@ impl Files<'_> {
 }
 
 fn report(found: &Match, rows: usize, files: usize) {
-    eprintln!("{rows} embeddings in {files} files, {} passages with one", found.matched);
+    eprintln!("{rows} embeddings in {files} file(s), {} passages with one", found.matched);
     let lines = [
         (&found.missing, "passages without an embedding"),
         (&found.unknown, "embeddings without a passage"),

@@ -135,3 +135,52 @@ fn in_folder(folder: &Path, data: &Path) -> PathBuf {
     let name = data.file_name().unwrap_or_default().to_string_lossy().into_owned();
     folder.join(name.strip_suffix(".gz").unwrap_or(&name))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Args {
+        Line::try_parse_from(format!("retrieve {line}").split(' ')).unwrap_or_else(|e| panic!("{e}")).args
+    }
+
+    #[test]
+    fn the_originals_options_are_understood() {
+        let all = "--query q --passages p.tsv --passages_embeddings e/* --output_dir o --n_docs 20 --validation_workers 32 \
+            --per_gpu_batch_size 64 --save_or_load_index --model_name_or_path m --no_fp16 --question_maxlength 200 \
+            --indexing_batch_size 1000000 --projection_size 768 --n_subquantizers 0 --n_bits 8 --lang en fr --dataset none --lowercase \
+            --normalize_text";
+        let args = parse(&all.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert!(args.check().is_ok() && args.outputs().unwrap().is_empty() && args.save_or_load_index);
+        assert_eq!((args.n_docs, args.question_maxlength, args.embeddings[0].as_str()), (20, 200, "e/*"));
+        let refused = parse("--query q --n_subquantizers 64").check().unwrap_err().to_string();
+        assert!(refused.contains("search is exact"), "{refused}");
+    }
+
+    #[test]
+    fn every_file_has_an_output_of_its_own() {
+        let outputs = |line| parse(line).outputs().map(|pairs| pairs.into_iter().map(|(_, to)| to).collect::<Vec<_>>());
+        assert_eq!(
+            outputs("--data a/x.jsonl b/y.json.gz --output-dir o").unwrap(),
+            [Path::new("o/x.jsonl"), Path::new("o/y.json")]
+        );
+        assert_eq!(outputs("--data x.jsonl --output y").unwrap(), [Path::new("y")]);
+        for wrong in [
+            "--data x y --output z",
+            "--data x",
+            "--output z",
+            "--data a/x b/x --output-dir o",
+            "--data x --output ./x",
+        ] {
+            assert!(outputs(wrong).is_err(), "{wrong}");
+        }
+    }
+}
