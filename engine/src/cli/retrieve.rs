@@ -137,7 +137,8 @@ async fn of_embeddings(args: &Args, encoder: &mut Encoder) -> anyhow::Result<(Pa
         true => (beside(), None),
         false => {
             let folder = std::env::temp_dir().join(format!("selfrag-index-{}", std::process::id()));
-            (folder.clone(), Some(TemporaryFolder(folder)))
+            // The store lies in it, so that an unfinished one beside it goes too.
+            (folder.join("store"), Some(TemporaryFolder(folder)))
         }
     };
     if args.save_or_load_index && folder.join(MANIFEST).exists() {

@@ -307,6 +307,15 @@ mod tests {
         assert_eq!(Manifest::parse("m", &manifest.to_json()).unwrap(), manifest);
     }
 
+    #[test]
+    fn how_texts_are_prepared_is_told_only_where_it_is_unusual() {
+        let mut manifest = manifest();
+        let usual = String::from_utf8(manifest.to_json()).unwrap();
+        assert!(!usual.contains("lowercase"), "stores of before stay as they are: {usual}");
+        manifest.encoder.text.lowercase = true;
+        assert_eq!(Manifest::parse("m", &manifest.to_json()).unwrap(), manifest);
+    }
+
     type Damage = fn(&mut Manifest);
 
     #[test]
