@@ -1,11 +1,11 @@
-// Exact search: inner products of stored vectors, in f16 or in bytes with one scale a row, with QUESTIONS questions in f32.
+// Exact search: inner products of stored vectors, in f32, f16 or in bytes with one scale a row, with QUESTIONS questions in f32.
 // Rows lie in tiles of 64, a tile by quads (16 bytes of each of its rows), so that the invocations of a workgroup, one a row, read
 // neighbouring quads: each byte is read once for all questions. Each invocation has a row of four tiles and reads two quads of
 // each: eight loads are under way at a time, and what is read of the questions, the same for all invocations, serves four rows. No
 // reduction, so no subgroups.
 
 struct Params {
-    quads: u32,      // of a row, an even number: 8 values each in f16, 16 in int8
+    quads: u32,      // of a row, an even number: 4 values each in f32, 8 in f16, 16 in int8
     rows: u32,
     tiles: u32,
     x_stride: u32,   // in vec4s
@@ -62,6 +62,21 @@ fn main(
         }
 #end
 #else
+#ifdef F32
+        {
+#for t in 0..4
+            let row$t = bitcast<vec4<f32>>(code_$u_$t);
+#end
+#for q in 0..$QUESTIONS
+            let question_$q = x[$qu * params.x_stride + quad + $uu];
+#for t in 0..4
+#for i in 0..4
+            sum_$q_$t += row$t[$i] * question_$q[$i];
+#end
+#end
+#end
+        }
+#else
 #for w in 0..2
         {
 #for t in 0..4
@@ -77,6 +92,7 @@ fn main(
 #end
         }
 #end
+#endif
 #endif
 #end
     }

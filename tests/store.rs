@@ -5,11 +5,12 @@ mod common;
 
 use std::{fs, path::PathBuf};
 
+use common::Fake;
 use proptest::prelude::*;
 use selfrag::{
     Error, Result,
     ops::self_test::Random,
-    platform::{LocalFuture, block_on},
+    platform::block_on,
     retriever::{
         Embedder, Passage, Retriever,
         build::{Options, Progress, build},
@@ -17,59 +18,15 @@ use selfrag::{
         flat,
         flat_gpu::FlatGpu,
         index::{Index, Method},
-        manifest::{EncoderInfo, Manifest},
+        manifest::Manifest,
         passage_text,
         store::Store,
         vectors::{Precision, Vectors},
     },
 };
 
-const DIM: usize = 20;
+const DIM: usize = Fake::DIM;
 const ROWS: usize = 130;
-
-/// Repeatable vectors from texts; fails after so many of them.
-struct Fake {
-    seed: u64,
-    left: usize,
-}
-
-impl Fake {
-    fn new() -> Self {
-        Self { seed: 1, left: usize::MAX }
-    }
-}
-
-impl Embedder for Fake {
-    fn dim(&self) -> usize {
-        DIM
-    }
-
-    fn info(&self) -> EncoderInfo {
-        EncoderInfo {
-            name: format!("fake {}", self.seed),
-            sha256: format!("{:064x}", self.seed),
-            normalised: false,
-            max_tokens: 9,
-            query_prefix: String::new(),
-            passage_prefix: String::new(),
-        }
-    }
-
-    fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
-        let vector = |text: &String| {
-            let seed = text.bytes().fold(self.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-            Random::new(seed).values(DIM)
-        };
-        let result = match self.left.checked_sub(texts.len()) {
-            Some(left) => {
-                self.left = left;
-                Ok(texts.iter().map(vector).collect())
-            }
-            None => Err(Error::Stopped),
-        };
-        Box::pin(std::future::ready(result))
-    }
-}
 
 fn passages() -> Vec<Passage> {
     let passage = |i: usize| Passage {
@@ -171,7 +128,7 @@ fn every_way_to_search_finds_the_same() {
 fn the_gpu_breaks_ties_as_the_cpu_does() {
     let gpu = common::gpu();
     let mut random = Random::new(3);
-    for precision in [Precision::F16, Precision::Int8] {
+    for precision in Precision::ALL {
         let mut vectors = Vectors::new(precision, 2);
         // Few different rows, many ties, several chunks.
         (0..5000).for_each(|_| vectors.push(&[random.pick(0..=2) as f32, random.pick(0..=1) as f32]));
@@ -191,7 +148,7 @@ fn the_gpu_finds_the_same_in_any_pieces_for_any_number_of_questions_and_results(
     let seed = 7;
     println!("seed {seed}");
     let mut random = Random::new(seed);
-    for precision in [Precision::F16, Precision::Int8] {
+    for precision in Precision::ALL {
         let dim = random.pick(1..=40);
         let mut on_gpu = FlatGpu::new(&gpu, dim);
         let mut all = Vectors::new(precision, dim);
@@ -213,7 +170,7 @@ fn the_gpu_finds_the_same_in_any_pieces_for_any_number_of_questions_and_results(
                 let expected = flat::search(&all, question, k);
                 let same = found.iter().zip(&expected).all(|(a, b)| (a.score - b.score).abs() < 1e-4);
                 assert!(found.len() == expected.len() && same, "{precision:?} {dim}, the best {k}");
-                // An int8 scale may round differently; f16 has none.
+                // An int8 scale may round differently; the others have none.
                 assert!(precision == Precision::Int8 || found == expected, "{dim}, the best {k}");
             }
         }
@@ -229,7 +186,7 @@ fn the_gpu_finds_the_same_in_any_pieces_for_any_number_of_questions_and_results(
 fn rows_that_repeat_are_found_as_often() {
     let gpu = common::gpu();
     let mut random = Random::new(5);
-    for precision in [Precision::F16, Precision::Int8] {
+    for precision in Precision::ALL {
         let mut piece = Vectors::new(precision, 20);
         (0..128).for_each(|_| piece.push(&random.values(20)));
         let mut all = FlatGpu::with_rows(&gpu, precision, 20, 1000).expect("there is room");

@@ -26,6 +26,8 @@ pub mod json_journal;
 #[cfg(feature = "cli")]
 pub mod json_rows;
 pub mod ops;
+#[cfg(feature = "cli")]
+mod pickle;
 pub mod platform;
 pub mod reference;
 pub mod retriever;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+mod fake;
 mod scratch;
 
 use std::{
@@ -10,13 +11,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-#[allow(unused_imports, reason = "each test uses its part")]
-pub(crate) use scratch::Scratch;
 use selfrag::{
     gpu::{Gpu, Options},
     platform::block_on,
 };
 use sha2::{Digest, Sha256};
+#[allow(unused_imports, reason = "each test uses its part")]
+pub(crate) use {fake::Fake, scratch::Scratch};
 
 /// The device; the tests need one, a software one will do.
 pub(crate) fn gpu() -> Gpu {

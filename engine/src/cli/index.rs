@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
+use super::{embed::TextArgs, embeddings::Files};
 use crate::{
     Error,
     gpu::{Gpu, Options as GpuOptions},
@@ -13,9 +14,11 @@ use crate::{
         build::{Options, Progress, build},
         encoder::Encoder,
         files::Folder,
+        manifest::Manifest,
         passages::PassageFiles,
         store::Store,
         vectors::Precision,
+        verify,
     },
     tokenizer::Tokenizer,
 };
@@ -29,18 +32,27 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Embeds passages and writes a store. An interrupted build goes on where it stopped.
+    /// Embeds passages, or takes files of embeddings, and writes a store. An interrupted build goes on where it stopped.
     Build(Build),
     /// Shows what a store holds.
     Info {
         /// The store's folder.
         store: PathBuf,
     },
-    /// Reads every file of a store and checks hashes, passages and graph.
-    Verify {
-        /// The store's folder.
-        store: PathBuf,
-    },
+    /// Reads every file of a store and checks hashes, ids, passages and graph; measures recall@10 of its vectors and graph.
+    Verify(Verify),
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// The store's folder.
+    store: PathBuf,
+    /// Also hold the store against the files of passages that it was made of.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    passages: Vec<PathBuf>,
+    /// Questions that recall is measured with; 0 for none.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    sample: usize,
 }
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +63,18 @@ struct Build {
     /// The encoder: a GGUF file or a Hugging Face folder (Contriever, MiniLM or another BERT with mean pooling).
     #[arg(long, value_name = "MODEL")]
     encoder: PathBuf,
+    /// Files of embeddings (`selfrag embed`, or the original's) by name or pattern: then nothing is embedded but the first passage, to see
+    /// that the encoder is theirs.
+    #[arg(long, aliases = ["passages_embeddings", "passages-embeddings"], num_args = 1.., value_name = "GLOB")]
+    embeddings: Vec<String>,
+    /// With --embeddings: leave out passages without an embedding and embeddings without a passage instead of refusing them.
+    #[arg(long)]
+    allow_missing: bool,
+    #[command(flatten)]
+    text: TextArgs,
+    /// Tokens that a text is cut at, if the model does not cut it earlier.
+    #[arg(long, alias = "passage_maxlength", default_value_t = 512, value_name = "N")]
+    passage_maxlength: usize,
     /// The store's folder; an existing store is replaced when the new one is complete.
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
@@ -63,8 +87,8 @@ struct Build {
     /// Passages embedded at a time.
     #[arg(long, default_value_t = 128, value_name = "N")]
     batch: usize,
-    /// Vectors to write: f16, int8 or both.
-    #[arg(long, default_values = ["f16", "int8"], value_delimiter = ',', value_parser = ["f16", "int8"])]
+    /// Vectors to write: some of f32, f16 and int8.
+    #[arg(long, default_values = ["f16", "int8"], value_delimiter = ',', value_parser = ["f32", "f16", "int8"])]
     vectors: Vec<String>,
 }
 
@@ -73,7 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Build(args) => block_on(run_build(args)),
         Command::Info { store } => block_on(info(&store)),
-        Command::Verify { store } => block_on(verify(&store)),
+        Command::Verify(args) => block_on(verify(&args)),
     }
 }
 
@@ -83,11 +107,16 @@ async fn run_build(args: Build) -> anyhow::Result<()> {
             return Err(Error::config(name, "a positive number expected").into());
         }
     }
-    let precisions = [Precision::F16, Precision::Int8].into_iter();
+    let precisions = Precision::ALL.into_iter();
     let precisions = precisions.filter(|p| args.vectors.iter().any(|name| name == p.name())).collect();
-    let options = Options { shard_rows: args.shard_rows, batch: args.batch, precisions, graph: args.hnsw };
+    let (shard_rows, batch, text) = (args.shard_rows, args.batch, args.text.options());
+    let options = Options { shard_rows, batch, precisions, graph: args.hnsw, text };
     let gpu = Gpu::open(GpuOptions::default()).await?;
     let mut encoder = open_encoder(&gpu, &args.encoder).await?;
+    encoder.limit_tokens(args.passage_maxlength);
+    if !args.embeddings.is_empty() {
+        return build_from_embeddings(&args, &options, &mut encoder).await;
+    }
     // Reading all passages first costs little beside embedding them, finds bad rows at once, and gives the number to expect.
     let mut count = 0;
     for passage in PassageFiles::new(args.passages.clone()) {
@@ -105,11 +134,23 @@ async fn run_build(args: Build) -> anyhow::Result<()> {
     let passages = PassageFiles::new(args.passages);
     let manifest = build(passages, &mut encoder, &args.output, &options, &mut progress).await?;
     bar.finish_and_clear();
-    println!("{}", args.output.display());
+    built(&args.output, &manifest);
+    Ok(())
+}
+
+fn built(output: &Path, manifest: &Manifest) {
+    println!("{}", output.display());
     eprintln!("{} passages in {} shards", manifest.count, manifest.shards.len());
     if let Some(graph) = &manifest.graph {
         eprintln!("graph with recall@10 {:.3}", graph.recall_at_10);
     }
+}
+
+async fn build_from_embeddings(args: &Build, options: &Options, encoder: &mut Encoder) -> anyhow::Result<()> {
+    let files = Files { passages: &args.passages, embeddings: &args.embeddings, allow_missing: args.allow_missing };
+    let matched = files.open(encoder, options).await?;
+    let manifest = files.build(&matched, &args.output, options).await?;
+    built(&args.output, &manifest);
     Ok(())
 }
 
@@ -157,10 +198,28 @@ async fn info(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn verify(path: &Path) -> anyhow::Result<()> {
+async fn verify(args: &Verify) -> anyhow::Result<()> {
+    let path = &args.store;
     let store = Store::open(Box::new(Folder::new(path))).await?;
     let mut bytes = 0;
     store.verify(&mut |n| bytes += n).await?;
-    println!("{}: {} passages, {:.1} MB, all good", path.display(), store.manifest().count, bytes as f64 / 1e6);
+    let count = store.manifest().count;
+    println!("{}: {count} passages, {:.1} MB, hashes, ids and passages are good", path.display(), bytes as f64 / 1e6);
+    if !args.passages.is_empty() {
+        let found = verify::compare(&store, PassageFiles::new(args.passages.clone())).await?;
+        println!("{found}");
+        anyhow::ensure!(found.is_same(), "{}: not the passages that were named", path.display());
+    }
+    let measured = if args.sample > 0 { verify::recall(&store, args.sample).await? } else { None };
+    if let Some(recall) = measured {
+        println!("recall@10 of {} questions, against exact search in {}:", recall.questions, recall.exact.name());
+        for (precision, share) in &recall.precisions {
+            println!("{:<11} {share:.4}", precision.name());
+        }
+        match recall.graph {
+            Some(share) => println!("{:<11} {share:.4}", "graph"),
+            None => println!("graph       none"),
+        }
+    }
     Ok(())
 }

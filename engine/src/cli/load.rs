@@ -32,7 +32,7 @@ use crate::{
 /// The generator that the demo makes.
 const MODEL: &str = "demo.gguf";
 /// The passages that come with the page.
-const INDEX: &str = "../public/corpus";
+pub(super) const INDEX: &str = "../public/corpus";
 /// How steps are computed on the devices that were measured.
 const TUNINGS: &str = "tunings.json";
 
@@ -289,7 +289,7 @@ fn tuned(llama: &mut Llama) -> Result<()> {
 }
 
 /// A path as given, or the default; it must exist.
-fn located(given: Option<&Path>, default: &str, option: &str) -> Result<PathBuf> {
+pub(super) fn located(given: Option<&Path>, default: &str, option: &str) -> Result<PathBuf> {
     let path = given.map_or_else(|| home().join(default), Path::to_path_buf);
     if path.exists() {
         return Ok(path);

@@ -4,12 +4,15 @@ pub mod ask;
 pub mod bench;
 pub mod convert;
 pub mod data;
+pub mod embed;
+mod embeddings;
 pub mod eval;
 mod files;
 pub mod index;
 pub mod load;
 pub mod merge;
 pub mod questions;
+pub mod retrieve;
 pub mod settings;
 pub mod terminal;
 #[cfg(feature = "training")]
@@ -29,9 +32,11 @@ enum Command {
     Bench(bench::Args),
     Convert(convert::Args),
     Data(data::Args),
+    Embed(embed::Args),
     Eval(eval::Args),
     Index(index::Args),
     Merge(merge::Args),
+    Retrieve(retrieve::Args),
     #[cfg(feature = "training")]
     Train(train::Args),
 }
@@ -43,9 +48,11 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Data(args) => data::run(args),
+        Command::Embed(args) => embed::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Index(args) => index::run(args),
         Command::Merge(args) => merge::run(args),
+        Command::Retrieve(args) => retrieve::run(args),
         #[cfg(feature = "training")]
         Command::Train(args) => train::run(args),
     }

@@ -9,6 +9,7 @@
 //! record depends on time, so a run that was interrupted is in the end the same as one that was not.
 
 pub mod evaluate;
+pub mod has_answer;
 pub mod journal;
 pub mod labels;
 pub mod metrics;

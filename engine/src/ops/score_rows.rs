@@ -24,6 +24,8 @@ pub const MOST_QUESTIONS: usize = 8;
 #[derive(Debug, Clone, Copy)]
 pub enum Rows<'a> {
     /// (rows, dim)
+    F32(&'a [f32]),
+    /// (rows, dim)
     F16(&'a [half::f16]),
     /// Codes (rows, dim) and scales (rows).
     Int8(&'a [i8], &'a [f32]),
@@ -33,6 +35,7 @@ impl<'a> Rows<'a> {
     /// Bytes of the values and of one value.
     fn bytes(self) -> (&'a [u8], usize) {
         match self {
+            Self::F32(values) => (bytemuck::cast_slice(values), 4),
             Self::F16(values) => (bytemuck::cast_slice(values), 2),
             Self::Int8(codes, _) => (bytemuck::cast_slice(codes), 1),
         }
@@ -42,6 +45,7 @@ impl<'a> Rows<'a> {
     pub fn slice(self, rows: Range<usize>, dim: usize) -> Self {
         let values = rows.start * dim..rows.end * dim;
         match self {
+            Self::F32(all) => Self::F32(&all[values]),
             Self::F16(all) => Self::F16(&all[values]),
             Self::Int8(codes, scales) => Self::Int8(&codes[values], &scales[rows]),
         }
@@ -56,16 +60,16 @@ pub struct RowBlock {
     quads: usize,
     rows: usize,
     dim: usize,
-    int8: bool,
+    value_bytes: usize,
 }
 
 impl RowBlock {
-    /// Room for `rows` rows of `dim` values, zeros until they are written; [`DType::F16`], or bytes for any other format.
+    /// Room for `rows` rows of `dim` values, zeros until they are written; [`DType::F32`], [`DType::F16`], or bytes for any other format.
     pub fn new(gpu: &Gpu, rows: usize, dim: usize, format: DType) -> Result<Self> {
-        let (quads, tiles, int8) = (quads(dim, format), rows.div_ceil(ROW_TILE), format != DType::F16);
+        let (quads, tiles, value_bytes) = (quads(dim, format), rows.div_ceil(ROW_TILE), value_bytes(format));
         let codes = gpu.buffer("vectors", (tiles * quads * ROW_TILE * QUAD) as u64)?;
-        let scales = gpu.buffer("scales", if int8 { (tiles * ROW_TILE * 4) as u64 } else { 4 })?;
-        Ok(Self { codes, scales, quads, rows, dim, int8 })
+        let scales = gpu.buffer("scales", if value_bytes == 1 { (tiles * ROW_TILE * 4) as u64 } else { 4 })?;
+        Ok(Self { codes, scales, quads, rows, dim, value_bytes })
     }
 
     /// Most rows of `dim` values that one block holds: one binding of at most two gigabytes, and scores for
@@ -80,7 +84,7 @@ impl RowBlock {
     /// Writes rows from `first`, a multiple of [`ROW_TILE`], on; what they leave of their last tile becomes zero.
     pub async fn write(&self, uploads: &mut Uploads, first: usize, rows: Rows<'_>) -> Result<()> {
         let (bytes, value_bytes) = rows.bytes();
-        assert_eq!(self.int8, value_bytes == 1, "rows of the block's format");
+        assert_eq!(self.value_bytes, value_bytes, "rows of the block's format");
         let row_bytes = self.dim * value_bytes;
         let count = bytes.len() / row_bytes;
         assert!(
@@ -117,9 +121,9 @@ impl RowBlock {
 
     /// Fills this block with another's rows, over and over, on the GPU: values for measurements.
     pub fn repeat(&self, gpu: &Gpu, other: &Self) {
-        assert_eq!((self.quads, self.int8), (other.quads, other.int8), "blocks of one kind");
+        assert_eq!((self.quads, self.value_bytes), (other.quads, other.value_bytes), "blocks of one kind");
         gpu.repeat(&other.codes, &self.codes);
-        if self.int8 {
+        if self.value_bytes == 1 {
             gpu.repeat(&other.scales, &self.scales);
         }
     }
@@ -131,7 +135,7 @@ impl RowBlock {
 
     /// Values of a question that are read: to the end of the last quad.
     pub fn question_values(&self) -> usize {
-        question_values(self.dim, if self.int8 { DType::Q8_0 } else { DType::F16 })
+        self.quads * (QUAD / self.value_bytes)
     }
 
     /// Bytes on the GPU.
@@ -142,12 +146,21 @@ impl RowBlock {
 
 /// Values of a question of `dim` that [`score_rows`] reads: those past `dim` may be anything finite.
 pub fn question_values(dim: usize, format: DType) -> usize {
-    quads(dim, format) * if format == DType::F16 { 8 } else { 16 }
+    quads(dim, format) * (QUAD / value_bytes(format))
 }
 
 /// Quads of a row: the kernel takes two at a time.
 fn quads(dim: usize, format: DType) -> usize {
-    dim.div_ceil(if format == DType::F16 { 8 } else { 16 }).next_multiple_of(2)
+    dim.div_ceil(QUAD / value_bytes(format)).next_multiple_of(2)
+}
+
+/// Bytes of a value.
+fn value_bytes(format: DType) -> usize {
+    match format {
+        DType::F32 => 4,
+        DType::F16 => 2,
+        _ => 1,
+    }
 }
 
 /// Row-major bytes in tiles, whole ones, zeros where there are no rows.
@@ -192,7 +205,11 @@ pub fn score_rows(gpu: &Gpu, recording: &mut Recording, block: &RowBlock, x: &Te
         y_stride: y.stride as u32,
     };
     let count = format!("QUESTIONS={questions}");
-    let defines: &[&str] = if block.int8 { &[&count, "INT8"] } else { &[&count] };
+    let defines: &[&str] = match block.value_bytes {
+        1 => &[&count, "INT8"],
+        2 => &[&count],
+        _ => &[&count, "F32"],
+    };
     let buffers = [&block.codes, &block.scales, &x.buffer, &y.buffer];
     let groups = tiles.div_ceil(GROUP_TILES);
     let across = groups.min(MOST_GROUPS);

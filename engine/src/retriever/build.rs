@@ -1,4 +1,4 @@
-//! Builds a passage store: embeds passages shard by shard into `OUTPUT.partial`, then renames it to `OUTPUT`.
+//! Builds a passage store: embeds passages, or takes their embeddings from files, shard by shard into `OUTPUT.partial`, then renames it to `OUTPUT`.
 //!
 //! A build that was interrupted goes on where it stopped: a finished shard leaves a record of its files, and is taken over when
 //! the same encoder is asked for the same passages. Until the last step an existing store at `OUTPUT` stays untouched.
@@ -14,12 +14,12 @@ use super::{
     Embedder, Passage,
     files::Folder,
     hnsw,
-    manifest::{FileInfo, GraphInfo, MANIFEST, MAX_COUNT, MAX_SHARD_BYTES, Manifest, Shard},
-    passage_text,
+    manifest::{EncoderInfo, FileInfo, GraphInfo, MANIFEST, MAX_COUNT, MAX_SHARD_BYTES, Manifest, Shard},
     store::{Offset, Store},
+    text::TextOptions,
     vectors::{Precision, Vectors},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, platform::LocalFuture};
 
 /// What to build.
 #[derive(Debug, Clone)]
@@ -32,11 +32,14 @@ pub struct Options {
     pub precisions: Vec<Precision>,
     /// Whether to build the HNSW graph.
     pub graph: bool,
+    /// How texts are prepared before they are embedded.
+    pub text: TextOptions,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shard_rows: 2048, batch: 128, precisions: vec![Precision::F16, Precision::Int8], graph: false }
+        let precisions = vec![Precision::F16, Precision::Int8];
+        Self { shard_rows: 2048, batch: 128, precisions, graph: false, text: TextOptions::default() }
     }
 }
 
@@ -51,7 +54,45 @@ pub enum Progress {
     Graph,
 }
 
-/// Builds a store at `output` and gives its manifest.
+/// Where a build's vectors come from.
+pub trait VectorSource {
+    /// Values of a vector.
+    fn dim(&self) -> usize;
+    /// What made the vectors.
+    fn info(&self) -> EncoderInfo;
+    /// What else an interrupted build must have in common with this one to be taken up.
+    fn origin(&self) -> &str;
+    /// One vector a passage.
+    fn vectors<'a>(&'a mut self, passages: &'a [Passage]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>>;
+}
+
+/// An encoder at work.
+struct Embedding<'e> {
+    embedder: &'e mut dyn Embedder,
+    text: TextOptions,
+}
+
+impl VectorSource for Embedding<'_> {
+    fn dim(&self) -> usize {
+        self.embedder.dim()
+    }
+
+    fn info(&self) -> EncoderInfo {
+        EncoderInfo { text: self.text, ..self.embedder.info() }
+    }
+
+    fn origin(&self) -> &str {
+        ""
+    }
+
+    fn vectors<'a>(&'a mut self, passages: &'a [Passage]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
+        let (prefix, text) = (self.embedder.info().passage_prefix, self.text);
+        let texts: Vec<String> = passages.iter().map(|passage| prefix.clone() + &text.passage(passage)).collect();
+        Box::pin(async move { self.embedder.embed(&texts).await })
+    }
+}
+
+/// Builds a store at `output` by embedding the passages, and gives its manifest.
 pub async fn build(
     passages: impl Iterator<Item = Result<Passage>>,
     embedder: &mut dyn Embedder,
@@ -59,14 +100,26 @@ pub async fn build(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
+    let mut source = Embedding { embedder, text: options.text };
+    build_from(passages, &mut source, output, options, progress).await
+}
+
+/// The same with vectors from anywhere.
+pub async fn build_from(
+    passages: impl Iterator<Item = Result<Passage>>,
+    source: &mut dyn VectorSource,
+    output: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Manifest> {
     check_replaceable(output)?;
     let partial = beside(output, "partial");
     create_dir(&partial)?;
-    let mut manifest = Manifest::new(embedder.dim(), embedder.info());
+    let mut manifest = Manifest::new(source.dim(), source.info());
     let mut passages = passages.peekable();
     while passages.peek().is_some() {
         let rows: Vec<Passage> = passages.by_ref().take(options.shard_rows.max(1)).collect::<Result<_>>()?;
-        let shard = build_shard(&partial, manifest.shards.len(), &rows, embedder, options, progress).await?;
+        let shard = build_shard(&partial, manifest.shards.len(), &rows, source, options, progress).await?;
         manifest.count += shard.rows;
         manifest.shards.push(shard);
         if manifest.count > MAX_COUNT {
@@ -91,7 +144,9 @@ pub async fn build(
 /// What an interrupted build leaves of a shard: its files, and what they were made with.
 #[derive(PartialEq, serde::Serialize, serde::Deserialize)]
 struct Record {
-    encoder: super::manifest::EncoderInfo,
+    encoder: EncoderInfo,
+    #[serde(default)]
+    origin: String,
     dim: usize,
     shard: Shard,
 }
@@ -100,24 +155,22 @@ async fn build_shard(
     folder: &Path,
     index: usize,
     rows: &[Passage],
-    embedder: &mut dyn Embedder,
+    source: &mut dyn VectorSource,
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Shard> {
     let (text, offsets) = encode_passages(rows)?;
     let passages = FileInfo::of(format!("passages-{index:05}.jsonl"), &text);
     let record_path = folder.join(format!("shard-{index:05}.json"));
-    if let Some(shard) = finished(&record_path, folder, embedder, &passages, options) {
+    if let Some(shard) = finished(&record_path, folder, source, &passages, options) {
         progress(Progress::Resumed(rows.len()));
         return Ok(shard);
     }
-    let mut vectors: Vec<Vectors> = options.precisions.iter().map(|p| Vectors::new(*p, embedder.dim())).collect();
-    let prefix = embedder.info().passage_prefix;
+    let mut vectors: Vec<Vectors> = options.precisions.iter().map(|p| Vectors::new(*p, source.dim())).collect();
     for batch in rows.chunks(options.batch.max(1)) {
-        let texts: Vec<String> = batch.iter().map(|passage| prefix.clone() + &passage_text(passage)).collect();
-        for vector in embedder.embed(&texts).await? {
+        for vector in source.vectors(batch).await? {
             if vector.iter().any(|x| !x.is_finite()) {
-                return Err(Error::input(embedder.info().name, "output", "an embedding is not a finite number"));
+                return Err(Error::input(source.info().name, "output", "an embedding is not a finite number"));
             }
             vectors.iter_mut().for_each(|vectors| vectors.push(&vector));
         }
@@ -138,7 +191,7 @@ async fn build_shard(
         let problem = format!("{} rows take {largest} bytes, at most {MAX_SHARD_BYTES} fit a file", shard.rows);
         return Err(Error::config("shard-rows", problem));
     }
-    let record = Record { encoder: embedder.info(), dim: embedder.dim(), shard };
+    let record = Record { encoder: source.info(), origin: source.origin().to_owned(), dim: source.dim(), shard };
     write(&record_path, &serde_json::to_vec(&record).expect("a record has no map keys but strings"))?;
     Ok(record.shard)
 }
@@ -147,12 +200,13 @@ async fn build_shard(
 fn finished(
     record: &Path,
     folder: &Path,
-    embedder: &dyn Embedder,
+    source: &dyn VectorSource,
     passages: &FileInfo,
     options: &Options,
 ) -> Option<Shard> {
-    let Record { encoder, dim, shard } = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
-    let same = encoder == embedder.info() && dim == embedder.dim() && shard.passages == *passages;
+    let Record { encoder, origin, dim, shard } = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
+    let made_alike = encoder == source.info() && origin == source.origin() && dim == source.dim();
+    let same = made_alike && shard.passages == *passages;
     let wanted = options.precisions.iter().collect::<std::collections::BTreeSet<_>>();
     if !same || !shard.vectors.keys().eq(wanted) {
         return None;

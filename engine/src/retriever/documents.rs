@@ -11,7 +11,6 @@ use super::{
     Embedder, Passage,
     flat::{self, TopK},
     manifest::EncoderInfo,
-    passage_text,
     vectors::{Precision, Vectors},
 };
 use crate::{Error, Result, sentences::sentences};
@@ -104,10 +103,11 @@ impl Document {
     ) -> Result<Self> {
         let passages = split(name, text)?;
         let mut vectors = Vectors::new(Precision::Int8, embedder.dim());
-        let prefix = embedder.info().passage_prefix;
+        let EncoderInfo { passage_prefix, text, .. } = embedder.info();
         progress(0, passages.len());
         for batch in passages.chunks(BATCH) {
-            let texts: Vec<String> = batch.iter().map(|passage| prefix.clone() + &passage_text(passage)).collect();
+            let texts: Vec<String> =
+                batch.iter().map(|passage| passage_prefix.clone() + &text.passage(passage)).collect();
             for vector in embedder.embed(&texts).await? {
                 if vector.iter().any(|x| !x.is_finite()) {
                     return Err(Error::input(embedder.info().name, "output", "an embedding is not a finite number"));

@@ -243,15 +243,17 @@ impl<'a> Filling<'a> {
 /// How a block stores a precision.
 fn format(precision: Precision) -> DType {
     match precision {
+        Precision::F32 => DType::F32,
         Precision::F16 => DType::F16,
         Precision::Int8 => DType::Q8_0,
     }
 }
 
 fn rows_of(vectors: &Vectors) -> Rows<'_> {
-    match (vectors.as_f16(), vectors.as_int8()) {
-        (Some(values), _) => Rows::F16(values),
-        (_, Some((codes, scales))) => Rows::Int8(codes, scales),
-        _ => unreachable!("vectors have one of two precisions"),
+    match (vectors.as_f32(), vectors.as_f16(), vectors.as_int8()) {
+        (Some(values), ..) => Rows::F32(values),
+        (_, Some(values), _) => Rows::F16(values),
+        (.., Some((codes, scales))) => Rows::Int8(codes, scales),
+        _ => unreachable!("vectors have one of three precisions"),
     }
 }

@@ -7,7 +7,6 @@ use super::{
     flat::Scored,
     flat_gpu::FlatGpu,
     hnsw::{self, Graph},
-    passage_text,
     store::Store,
     vectors::Vectors,
 };
@@ -32,6 +31,14 @@ enum Engine {
 
 /// Least cosine between a stored vector and the same passage embedded now: int8 rounding leaves 0.999, another model about 0.
 const SAME_ENCODER: f32 = 0.98;
+
+/// Whether a passage's stored vector and what an encoder makes of it now are of one encoder; if not, what tells.
+pub(crate) fn same_encoder(stored: &[f32], now: &[f32]) -> Result<(), String> {
+    let length = |v: &[f32]| flat::dot_f32(v, v).sqrt();
+    let cosine = flat::dot_f32(stored, now) / (length(stored) * length(now)).max(1e-20);
+    // Not `<`, which a NaN would pass.
+    if cosine >= SAME_ENCODER { Ok(()) } else { Err(format!("the first passage's cosine is {cosine:.3}")) }
+}
 
 /// A store, its encoder and a way to search.
 pub struct Index {
@@ -95,17 +102,15 @@ impl Index {
         }
         let passage = self.store.passages(&[0]).await?.remove(0);
         let stored = self.store.vectors(0, self.store.precision()).await?.row(0);
-        let text = made_with.passage_prefix.clone() + &passage_text(&passage);
+        let text = made_with.passage_prefix.clone() + &made_with.text.passage(&passage);
         let now = self.embedder.embed(&[text]).await?.remove(0);
-        let length = |v: &[f32]| flat::dot_f32(v, v).sqrt();
-        let cosine = flat::dot_f32(&stored, &now) / (length(&stored) * length(&now)).max(1e-20);
-        // Not `<`, which a NaN would pass.
-        if cosine >= SAME_ENCODER { Ok(()) } else { Err(other(format!("the first passage's cosine is {cosine:.3}"))) }
+        same_encoder(&stored, &now).map_err(other)
     }
 
     async fn search_all(&mut self, questions: &[&str], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
-        let prefix = &self.store.manifest().encoder.query_prefix;
-        let texts: Vec<String> = questions.iter().map(|question| prefix.clone() + question).collect();
+        let made_with = &self.store.manifest().encoder;
+        let text = |question: &&str| made_with.query_prefix.clone() + &made_with.text.question(question);
+        let texts: Vec<String> = questions.iter().map(text).collect();
         let queries = self.embedder.embed(&texts).await?;
         let results: Vec<Vec<Scored>> = match &mut self.engine {
             Engine::Gpu(flat) => flat.search(&queries, n_docs).await?,

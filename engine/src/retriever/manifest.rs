@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::vectors::Precision;
+use super::{text::TextOptions, vectors::Precision};
 use crate::{Error, Result};
 
 /// The file's name.
@@ -76,6 +76,9 @@ pub struct EncoderInfo {
     pub query_prefix: String,
     /// Written before passages.
     pub passage_prefix: String,
+    /// How texts are prepared before.
+    #[serde(default, skip_serializing_if = "TextOptions::is_default")]
+    pub text: TextOptions,
 }
 
 /// Consecutive rows.
@@ -286,6 +289,7 @@ mod tests {
             max_tokens: 256,
             query_prefix: String::new(),
             passage_prefix: String::new(),
+            text: TextOptions::default(),
         };
         let shard = Shard {
             rows: 3,
@@ -300,6 +304,15 @@ mod tests {
     #[test]
     fn a_manifest_round_trips() {
         let manifest = manifest();
+        assert_eq!(Manifest::parse("m", &manifest.to_json()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn how_texts_are_prepared_is_told_only_where_it_is_unusual() {
+        let mut manifest = manifest();
+        let usual = String::from_utf8(manifest.to_json()).unwrap();
+        assert!(!usual.contains("lowercase"), "stores of before stay as they are: {usual}");
+        manifest.encoder.text.lowercase = true;
         assert_eq!(Manifest::parse("m", &manifest.to_json()).unwrap(), manifest);
     }
 

@@ -6,6 +6,8 @@
 #[cfg(feature = "cli")]
 pub mod build;
 pub mod documents;
+#[cfg(feature = "cli")]
+pub mod embeddings;
 pub mod encoder;
 pub mod files;
 pub mod flat;
@@ -16,7 +18,10 @@ pub mod manifest;
 #[cfg(feature = "cli")]
 pub mod passages;
 pub mod store;
+pub mod text;
 pub mod vectors;
+#[cfg(feature = "cli")]
+pub mod verify;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,10 +63,7 @@ pub trait Embedder {
     fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>>;
 }
 
-/// What of a passage is embedded: title and text (Contriever, `generate_passage_embeddings.py`).
+/// What of a passage is embedded where nothing else is asked for: title and text.
 pub fn passage_text(passage: &Passage) -> String {
-    match passage.title.as_str() {
-        "" => passage.text.clone(),
-        title => format!("{title} {}", passage.text),
-    }
+    text::TextOptions::default().passage(passage)
 }

@@ -43,28 +43,34 @@ impl Format {
 /// A passage and the line its row begins at, counted from 1.
 type Row = Result<(u64, Passage)>;
 
-/// The passages of several files in order. An id that occurred before is an error that names both places.
+/// The passages of several files in order. An id that occurred before is an error that names both places, if ids are checked.
 pub struct PassageFiles {
     files: Vec<PathBuf>,
     current: Option<(usize, Box<dyn Iterator<Item = Row>>)>,
     next: usize,
-    seen: HashMap<String, (usize, u64)>,
+    seen: Option<HashMap<String, (usize, u64)>>,
 }
 
 impl std::fmt::Debug for PassageFiles {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PassageFiles({:?}, {} read)", self.files, self.seen.len())
+        write!(f, "PassageFiles({:?}, {} opened)", self.files, self.next)
     }
 }
 
 impl PassageFiles {
     /// Nothing is opened before the first `next`.
     pub fn new(files: Vec<PathBuf>) -> Self {
-        Self { files, current: None, next: 0, seen: HashMap::new() }
+        Self { seen: Some(HashMap::new()), ..Self::unchecked(files) }
+    }
+
+    /// The same without a look at ids, in memory for one row.
+    pub fn unchecked(files: Vec<PathBuf>) -> Self {
+        Self { files, current: None, next: 0, seen: None }
     }
 
     fn check_id(&mut self, file: usize, line: u64, passage: Passage) -> Result<Passage> {
-        match self.seen.entry(passage.id.clone()) {
+        let Some(seen) = &mut self.seen else { return Ok(passage) };
+        match seen.entry(passage.id.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert((file, line));
                 Ok(passage)

@@ -54,6 +54,7 @@ pub struct Store {
     /// First row of each shard.
     first_rows: Vec<u64>,
     passage_shards: RefCell<BTreeMap<usize, Rc<PassageShard>>>,
+    preferred: Option<Precision>,
 }
 
 impl std::fmt::Debug for Store {
@@ -77,7 +78,7 @@ impl Store {
             *next += shard.rows;
             Some(first)
         });
-        Ok(Self { first_rows: starts.collect(), files, manifest, passage_shards: RefCell::default() })
+        Ok(Self { first_rows: starts.collect(), files, manifest, passage_shards: RefCell::default(), preferred: None })
     }
 
     /// What the store holds.
@@ -95,18 +96,32 @@ impl Store {
         self.manifest.shards.len()
     }
 
-    /// The precision to search in: int8 where there is one, at a quarter of f32's size.
+    /// Makes searches use this precision, which the store must have.
+    pub fn prefer(&mut self, precision: Precision) -> Result<()> {
+        if !self.manifest.precisions().contains(&precision) {
+            return Err(self.lacks(precision));
+        }
+        self.preferred = Some(precision);
+        Ok(())
+    }
+
+    fn lacks(&self, precision: Precision) -> Error {
+        let names: Vec<&str> = self.manifest.precisions().into_iter().map(Precision::name).collect();
+        Error::config("vectors", format!("{}, {} has {}", precision.name(), self.name(), names.join(", ")))
+    }
+
+    /// The precision to search in: what is preferred, else int8 where there is one, at a quarter of f32's size.
     pub fn precision(&self) -> Precision {
+        if let Some(precision) = self.preferred {
+            return precision;
+        }
         self.manifest.precisions().last().copied().unwrap_or(Precision::Int8)
     }
 
     /// A shard's vectors.
     pub async fn vectors(&self, shard: usize, precision: Precision) -> Result<Vectors> {
         let shard = &self.manifest.shards[shard];
-        let Some(info) = shard.vectors.get(&precision) else {
-            let problem = format!("{}, the store has {:?}", precision.name(), self.manifest.precisions());
-            return Err(Error::config("vectors", problem));
-        };
+        let info = shard.vectors.get(&precision).ok_or_else(|| self.lacks(precision))?;
         let bytes = self.whole(info).await?;
         Vectors::from_bytes(&info.file, precision, shard.rows as usize, self.manifest.dim, &bytes)
     }

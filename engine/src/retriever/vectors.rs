@@ -1,7 +1,8 @@
-//! Passage vectors in two precisions, and the arithmetic on them.
+//! Passage vectors in three precisions, and the arithmetic on them.
 //!
 //! | precision | a file of n rows × d | bytes at d = 384 |
 //! | --- | --- | --- |
+//! | `f32` | n·d little-endian floats | 1536 |
 //! | `f16` | n·d little-endian half floats | 768 |
 //! | `int8` | n little-endian f32 scales, then n·d signed bytes: x ≈ scale·code, scale = max\|x\|/127 | 388 |
 //!
@@ -16,6 +17,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
+    /// Floats.
+    F32,
     /// Half floats.
     F16,
     /// Signed bytes with one f32 scale a row.
@@ -23,9 +26,13 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// All of them, the most exact first.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
+
     /// As written in manifests and on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Int8 => "int8",
         }
@@ -34,6 +41,7 @@ impl Precision {
     /// Bytes of a file of `rows` rows of `dim` values; none when that does not fit 64 bits.
     pub fn file_bytes(self, rows: u64, dim: u64) -> Option<u64> {
         let row = match self {
+            Self::F32 => dim.checked_mul(4)?,
             Self::F16 => dim.checked_mul(2)?,
             Self::Int8 => dim.checked_add(4)?,
         };
@@ -51,6 +59,8 @@ pub struct Vectors {
 #[derive(Debug, Clone, PartialEq)]
 enum Data {
     /// (rows, dim)
+    F32(Vec<f32>),
+    /// (rows, dim)
     F16(Vec<f16>),
     /// codes (rows, dim), scales (rows)
     Int8 { codes: Vec<i8>, scales: Vec<f32> },
@@ -60,6 +70,7 @@ impl Vectors {
     /// No rows yet.
     pub fn new(precision: Precision, dim: usize) -> Self {
         let data = match precision {
+            Precision::F32 => Data::F32(Vec::new()),
             Precision::F16 => Data::F16(Vec::new()),
             Precision::Int8 => Data::Int8 { codes: Vec::new(), scales: Vec::new() },
         };
@@ -74,6 +85,7 @@ impl Vectors {
     /// Number of rows.
     pub fn rows(&self) -> usize {
         match &self.data {
+            Data::F32(values) => values.len() / self.dim.max(1),
             Data::F16(values) => values.len() / self.dim.max(1),
             Data::Int8 { scales, .. } => scales.len(),
         }
@@ -82,6 +94,7 @@ impl Vectors {
     /// How they are stored.
     pub fn precision(&self) -> Precision {
         match self.data {
+            Data::F32(_) => Precision::F32,
             Data::F16(_) => Precision::F16,
             Data::Int8 { .. } => Precision::Int8,
         }
@@ -91,6 +104,7 @@ impl Vectors {
     pub fn push(&mut self, vector: &[f32]) {
         assert_eq!(vector.len(), self.dim, "a vector's length");
         match &mut self.data {
+            Data::F32(values) => values.extend_from_slice(vector),
             Data::F16(values) => values.extend(vector.iter().map(|x| f16::from_f32(*x))),
             Data::Int8 { codes, scales } => {
                 let scale = vector.iter().fold(0.0f32, |most, x| most.max(x.abs())) / 127.0;
@@ -112,6 +126,7 @@ impl Vectors {
         assert_eq!(self.dim, other.dim, "vectors of one dimension");
         let values = rows.start * self.dim..rows.end * self.dim;
         match (&mut self.data, &other.data) {
+            (Data::F32(to), Data::F32(from)) => to.extend_from_slice(&from[values]),
             (Data::F16(to), Data::F16(from)) => to.extend_from_slice(&from[values]),
             (Data::Int8 { codes, scales }, Data::Int8 { codes: more_codes, scales: more_scales }) => {
                 codes.extend_from_slice(&more_codes[values]);
@@ -125,6 +140,7 @@ impl Vectors {
     pub fn row(&self, row: usize) -> Vec<f32> {
         let range = row * self.dim..(row + 1) * self.dim;
         match &self.data {
+            Data::F32(values) => values[range].to_vec(),
             Data::F16(values) => values[range].iter().map(|x| x.to_f32()).collect(),
             Data::Int8 { codes, scales } => codes[range].iter().map(|x| f32::from(*x) * scales[row]).collect(),
         }
@@ -134,6 +150,7 @@ impl Vectors {
     pub fn dot(&self, row: usize, query: &[f32]) -> f32 {
         let range = row * self.dim..(row + 1) * self.dim;
         match &self.data {
+            Data::F32(values) => dot(&values[range], query, |x| *x),
             Data::F16(values) => dot(&values[range], query, |x| x.to_f32()),
             Data::Int8 { codes, scales } => scales[row] * dot(&codes[range], query, |x| f32::from(*x)),
         }
@@ -142,6 +159,7 @@ impl Vectors {
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         match &self.data {
+            Data::F32(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::F16(values) => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::Int8 { codes, scales } => {
                 let scales = scales.iter().flat_map(|x| x.to_le_bytes());
@@ -160,6 +178,13 @@ impl Vectors {
         let not_finite =
             |row: usize| Err(Error::input(file, format!("row {row}"), "a value that is infinite or not a number"));
         let data = match precision {
+            Precision::F32 => {
+                let values: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+                    return not_finite(at / dim);
+                }
+                Data::F32(values)
+            }
             Precision::F16 => {
                 let values: Vec<f16> = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
                 if let Some(at) = values.iter().position(|x| !x.is_finite()) {
@@ -180,20 +205,19 @@ impl Vectors {
         Ok(Self { dim, data })
     }
 
+    /// Floats (rows, dim), where that is the precision.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        if let Data::F32(values) = &self.data { Some(values) } else { None }
+    }
+
     /// Half floats (rows, dim), where that is the precision.
     pub fn as_f16(&self) -> Option<&[f16]> {
-        match &self.data {
-            Data::F16(values) => Some(values),
-            Data::Int8 { .. } => None,
-        }
+        if let Data::F16(values) = &self.data { Some(values) } else { None }
     }
 
     /// Codes (rows, dim) and scales (rows), where the precision is int8.
     pub fn as_int8(&self) -> Option<(&[i8], &[f32])> {
-        match &self.data {
-            Data::F16(_) => None,
-            Data::Int8 { codes, scales } => Some((codes, scales)),
-        }
+        if let Data::Int8 { codes, scales } = &self.data { Some((codes, scales)) } else { None }
     }
 }
 
@@ -235,7 +259,8 @@ pub(crate) mod tests {
     #[test]
     fn rounding_errors_stay_within_the_format() {
         let rows = random_vectors(20, 37, 1);
-        for (precision, most) in [(Precision::F16, 0.5 / 1024.0), (Precision::Int8, 0.5 / 127.0 + 1e-6)] {
+        let most = [(Precision::F32, 0.0), (Precision::F16, 0.5 / 1024.0), (Precision::Int8, 0.5 / 127.0 + 1e-6)];
+        for (precision, most) in most {
             let vectors = pack(precision, &rows);
             for (i, row) in rows.iter().enumerate() {
                 for (x, y) in row.iter().zip(vectors.row(i)) {
@@ -249,7 +274,7 @@ pub(crate) mod tests {
     fn dot_equals_the_naive_sum() {
         let rows = random_vectors(9, 83, 2);
         let query = &random_vectors(1, 83, 3)[0];
-        for precision in [Precision::F16, Precision::Int8] {
+        for precision in Precision::ALL {
             let vectors = pack(precision, &rows);
             for i in 0..rows.len() {
                 let naive: f64 = vectors.row(i).iter().zip(query).map(|(x, q)| f64::from(*x) * f64::from(*q)).sum();
@@ -273,6 +298,10 @@ pub(crate) mod tests {
         half[8] = 0;
         let error = Vectors::from_bytes("v", Precision::F16, 2, 4, &half).unwrap_err().to_string();
         assert!(error.starts_with("v: row 1: "), "{error}");
+        let mut bytes = pack(Precision::F32, &random_vectors(2, 4, 4)).to_bytes();
+        bytes[16..20].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        let error = Vectors::from_bytes("v", Precision::F32, 2, 4, &bytes).unwrap_err().to_string();
+        assert!(error.starts_with("v: row 1: "), "{error}");
         let mut bytes = pack(Precision::Int8, &random_vectors(2, 4, 4)).to_bytes();
         bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
         let error = Vectors::from_bytes("v", Precision::Int8, 2, 4, &bytes).unwrap_err().to_string();
@@ -282,7 +311,7 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn files_round_trip(rows in 1usize..5, dim in 1usize..20, seed: u64) {
-            for precision in [Precision::F16, Precision::Int8] {
+            for precision in Precision::ALL {
                 let vectors = pack(precision, &random_vectors(rows, dim, seed));
                 let bytes = vectors.to_bytes();
                 prop_assert_eq!(bytes.len() as u64, precision.file_bytes(rows as u64, dim as u64).unwrap());

@@ -10,7 +10,7 @@ use crate::{
     weights::DType,
 };
 
-/// `score_rows` in both formats, `top_k` over what it gives, and `top_k` over that.
+/// `score_rows` in its three formats, `top_k` over what it gives, and `top_k` over that.
 pub async fn search(gpu: &Gpu, seed: u64) -> Result<()> {
     let mut random = Random::new(seed);
     let (rows, dim, questions) = (random.pick(1..=9000), random.pick(1..=50), random.pick(1..=8));
@@ -25,9 +25,12 @@ pub async fn search(gpu: &Gpu, seed: u64) -> Result<()> {
     let decoded_int8: Vec<f32> = codes.iter().enumerate().map(|(i, code)| f32::from(*code) * scales[i / dim]).collect();
     let x = random.values(questions * dim);
     let room = ops::question_rows(questions);
-    for (format, all, decoded) in
-        [(DType::F16, Rows::F16(&halves), decoded_f16), (DType::Q8_0, Rows::Int8(&codes, &scales), decoded_int8)]
-    {
+    let floats = random.values(rows * dim);
+    for (format, all, decoded) in [
+        (DType::F32, Rows::F32(&floats), floats.clone()),
+        (DType::F16, Rows::F16(&halves), decoded_f16),
+        (DType::Q8_0, Rows::Int8(&codes, &scales), decoded_int8),
+    ] {
         let block = RowBlock::new(gpu, rows, dim, format)?;
         let mut uploads = Uploads::new(gpu, RowBlock::piece_bytes(dim, format));
         let cut = random.pick(0..=rows) / ops::ROW_TILE * ops::ROW_TILE;

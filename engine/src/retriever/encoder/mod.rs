@@ -16,7 +16,7 @@ mod config;
 pub use bert::Bert;
 pub use config::EncoderConfig;
 
-use super::{Embedder, manifest::EncoderInfo};
+use super::{Embedder, manifest::EncoderInfo, text::TextOptions};
 use crate::{
     Error, Result,
     gpu::Gpu,
@@ -65,6 +65,7 @@ impl Encoder {
             max_tokens: config.max_tokens,
             query_prefix: String::new(),
             passage_prefix: String::new(),
+            text: TextOptions::default(),
         };
         Ok(Self { bert: Bert::load(gpu, weights, progress).await?, tokenizer, info })
     }
@@ -74,13 +75,18 @@ impl Encoder {
         self.bert.config()
     }
 
+    /// Texts are cut at `most` tokens from now on, at least 2, if the model does not cut them earlier.
+    pub fn limit_tokens(&mut self, most: usize) {
+        self.info.max_tokens = most.clamp(2, self.config().max_tokens);
+    }
+
     /// A text's ids: `[CLS]` … `[SEP]`, cut in front of the `[SEP]`.
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         let config = self.config();
         let mut tokens = self.tokenizer.encode(text, EncodeOptions::WHOLE)?;
-        if tokens.len() > config.max_tokens {
+        if tokens.len() > self.info.max_tokens {
             let last = tokens.last().copied();
-            tokens.truncate(config.max_tokens - 1);
+            tokens.truncate(self.info.max_tokens - 1);
             tokens.extend(last);
         }
         match tokens.iter().find(|token| **token as usize >= config.vocabulary) {

@@ -1,10 +1,8 @@
 //! PyTorch's `pytorch_model.bin`: a zip archive of one pickle that describes the tensors, and one stored member for each storage.
 //!
-//! A pickle is a program; this one is read by a tiny interpreter that knows dictionaries, tuples, numbers, texts and the two functions
-//! that put a tensor together, runs nothing, and refuses anything else by name. The values themselves are not touched: each tensor becomes a place in the file.
+//! The pickle is read by [`crate::pickle`], which runs nothing. The values themselves are not touched: each tensor becomes a place in the file.
 //! The format before PyTorch 1.6 (no zip) is refused.
 
-mod pickle;
 mod zip;
 
 use std::collections::HashMap;
@@ -15,9 +13,9 @@ use super::{
 };
 use crate::{
     Error, Result,
+    pickle::torch::{PickledTensor, Storage, read_state},
     platform::{ByteSource, block_on},
 };
-use pickle::{PickledTensor, Storage};
 use zip::Member;
 
 /// The largest pickle read. 10,000 tensors take about 2 MB.
@@ -40,8 +38,7 @@ pub(crate) fn read_table(file: &dyn ByteSource) -> Result<Vec<StoredTensor>> {
         let problem = format!("{} bytes found, at most {MAX_PICKLE} expected", pickle.size);
         return Err(Error::input(file.name(), &pickle.name, problem));
     }
-    let bytes = block_on(file.read(pickle.data_offset(file)?, pickle.size as usize))?;
-    let tensors = pickle::read_state(file.name(), &bytes)?;
+    let tensors = read_state(file, pickle.data_offset(file)?, pickle.size)?;
     tensors.into_iter().map(|tensor| locate(file, tensor, &by_name, root)).collect()
 }
 

@@ -1,0 +1,154 @@
+//! `selfrag retrieve --data FILE --output FILE | --query TEXT`: passages for questions, without a generator.
+
+mod batch;
+mod options;
+
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+pub use options::Args;
+
+use super::{embeddings::Files, index::open_encoder, load, terminal};
+use crate::{
+    gpu::{Gpu, Options as GpuOptions},
+    platform::block_on,
+    retriever::{
+        Hit, Retriever,
+        build::Options as BuildOptions,
+        encoder::Encoder,
+        files::Folder,
+        index::{Index, Method},
+        manifest::{MANIFEST, sha256_hex},
+        store::Store,
+        vectors::Precision,
+    },
+};
+
+/// Characters of a passage that are shown.
+const SHOWN: usize = 400;
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    args.check()?;
+    let outputs = args.outputs()?;
+    let mut index = block_on(open(&args))?;
+    if !outputs.is_empty() {
+        for (data, output) in &outputs {
+            batch::run(&mut index, &args, data, output)?;
+        }
+    } else if let Some(query) = &args.query {
+        answer(&mut index, &args, query)?;
+    } else {
+        interactive(&mut index, &args)?;
+    }
+    Ok(())
+}
+
+/// Questions from standard input, one a line, until it ends.
+fn interactive(index: &mut Opened, args: &Args) -> anyhow::Result<()> {
+    let input = std::io::stdin();
+    let prompt = || {
+        if input.is_terminal() {
+            eprint!("question> ");
+            let _ = std::io::stderr().flush();
+        }
+    };
+    prompt();
+    for line in input.lock().lines() {
+        let line = line?;
+        if !line.trim().is_empty() {
+            answer(index, args, line.trim())?;
+        }
+        prompt();
+    }
+    Ok(())
+}
+
+fn answer(index: &mut Opened, args: &Args, query: &str) -> anyhow::Result<()> {
+    let hits = block_on(index.index.search(&[query], args.n_docs))?.remove(0);
+    if args.json {
+        println!("{}", terminal::json_line(&serde_json::json!({"question": query, "ctxs": batch::contexts(&hits)}))?);
+        return Ok(());
+    }
+    for (rank, hit) in hits.iter().enumerate() {
+        println!("{}", shown(rank + 1, hit));
+    }
+    Ok(())
+}
+
+/// Rank, score, title, id; the text below.
+fn shown(rank: usize, hit: &Hit) -> String {
+    let Hit { passage, score } = hit;
+    let title = terminal::safe_line(terminal::name(passage), 80);
+    let (id, text) = (terminal::safe_line(&passage.id, 40), terminal::safe_line(&passage.text, SHOWN));
+    format!("{rank:>3}  {:>9.4}  {title}  [{id}]\n     {text}", score.unwrap_or_default())
+}
+
+/// An index and what it is known by.
+struct Opened {
+    index: Index,
+    identity: String,
+    /// A store that is made for this run only.
+    _temporary: Option<TemporaryFolder>,
+}
+
+struct TemporaryFolder(PathBuf);
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The store that is named, or one made of embeddings, with its encoder.
+async fn open(args: &Args) -> anyhow::Result<Opened> {
+    let index = match args.embeddings.is_empty() {
+        true => Some(load::located(args.index.as_deref(), load::INDEX, "index")?),
+        false => None,
+    };
+    let encoder = load::located(args.model.as_deref(), "encoder.gguf", "model")?;
+    let gpu = Gpu::open(GpuOptions::default()).await?;
+    let mut encoder = open_encoder(&gpu, &encoder).await?;
+    encoder.limit_tokens(args.question_maxlength);
+    let (folder, temporary) = match index {
+        Some(index) => (index, None),
+        None => of_embeddings(args, &mut encoder).await?,
+    };
+    let mut store = Store::open(Box::new(Folder::new(&folder))).await?;
+    if let Some(precision) = args.precision() {
+        store.prefer(precision)?;
+    }
+    let method = match (args.hnsw, args.cpu) {
+        (true, _) => Method::Hnsw,
+        (_, true) => Method::Exact,
+        _ => Method::ExactGpu(gpu),
+    };
+    let identity = sha256_hex(&store.manifest().to_json());
+    let index = Index::open(store, Box::new(encoder), method, &mut |_| {}).await?;
+    Ok(Opened { index, identity, _temporary: temporary })
+}
+
+/// A store made of the embeddings, in their own precision: kept beside them with --save_or_load_index, else for this run.
+async fn of_embeddings(args: &Args, encoder: &mut Encoder) -> anyhow::Result<(PathBuf, Option<TemporaryFolder>)> {
+    let beside = || Path::new(&args.embeddings[0]).with_file_name("index.selfrag");
+    let (folder, temporary) = match args.save_or_load_index {
+        true => (beside(), None),
+        false => {
+            let folder = std::env::temp_dir().join(format!("selfrag-index-{}", std::process::id()));
+            // The store lies in it, so that an unfinished one beside it goes too.
+            (folder.join("store"), Some(TemporaryFolder(folder)))
+        }
+    };
+    if args.save_or_load_index && folder.join(MANIFEST).exists() {
+        eprintln!("{}: taken as it is", folder.display());
+        return Ok((folder, None));
+    }
+    let files = Files { passages: &args.passages, embeddings: &args.embeddings, allow_missing: args.allow_missing };
+    let mut options = BuildOptions { text: args.text.options(), ..BuildOptions::default() };
+    let matched = files.open(encoder, &options).await?;
+    options.precisions = vec![if matched.is_f32() { Precision::F32 } else { Precision::F16 }];
+    files.build(&matched, &folder, &options).await?;
+    Ok((folder, temporary))
+}
