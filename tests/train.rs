@@ -332,6 +332,23 @@ fn adapters_go_to_peft_and_come_back() {
     assert!(found.contains("adapter_config.json: r: 3 found, 4 expected"), "{found}");
     let found = error(&theirs, json!({"rank": 3, "alpha": 6.0, "dropout": 0.0, "targets": ["q_proj"]}));
     assert!(found.contains("target_modules: ") && found.contains("[\"q_proj\"] expected"), "{found}");
+    // The same ids in another order: the rows would be other tokens'.
+    let swapped = scratch.0.join("swapped");
+    std::fs::create_dir(&swapped).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors", "added_tokens.json"] {
+        std::fs::copy(folder.join("ours").join(file), swapped.join(file)).unwrap();
+    }
+    let tokens = std::fs::read_to_string(swapped.join("added_tokens.json")).unwrap();
+    let tokens =
+        tokens.replace("[Relevant]", "[-]").replace("[Irrelevant]", "[Relevant]").replace("[-]", "[Irrelevant]");
+    std::fs::write(swapped.join("added_tokens.json"), tokens).unwrap();
+    let found = error(&swapped, json!({"rank": 3, "alpha": 6.0, "dropout": 0.0}));
+    assert!(found.contains("added_tokens.json: tokens: \"[Irrelevant]\" is token"), "{found}");
+    let config = std::fs::read_to_string(swapped.join("adapter_config.json")).unwrap();
+    let config = config.replace("\"modules_to_save\": null", "\"modules_to_save\": [\"lm_head\"]");
+    std::fs::write(swapped.join("adapter_config.json"), config).unwrap();
+    let found = error(&swapped, json!({"rank": 3, "alpha": 6.0, "dropout": 0.0}));
+    assert!(found.contains("modules_to_save: [\"lm_head\"] found, nothing expected"), "{found}");
     let found = error(&golden("tiny_peft/adapter"), json!({"rank": 4, "alpha": 8.0, "dropout": 0.0}));
     assert!(found.contains("trainable_token_indices: "), "{found}");
 }

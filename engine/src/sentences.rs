@@ -14,6 +14,9 @@ const STARTERS: [&str; 24] = [
     "For", "From", "After", "During", "When", "While", "Its", "There",
 ];
 
+/// Marks, and notes, that are looked at behind a full stop: each may be one itself, and a text of nothing else must not take for ever.
+const MOST_MARKS: usize = 32;
+
 /// Where the sentences are, without the white space between them. Every character that is not white space belongs to one.
 pub fn sentences(text: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
@@ -27,19 +30,30 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
             '(' | '[' => depth += 1,
             ')' | ']' => depth = (depth - 1).max(0),
             // Lines are paragraphs, but for some passages that are wrapped in the middle of sentences.
-            '\n' if !text[byte..].trim_start().starts_with(char::is_lowercase) => {
-                push(text, start..byte, &mut ranges);
-                (start, depth) = (byte, 0);
+            '\n' => {
+                // The whole stretch at once: a file of line ends alone must not be looked through again for each.
+                at += chars[at..].iter().take_while(|(_, char)| char.is_whitespace()).count();
+                if !chars.get(at).is_some_and(|(_, char)| char.is_lowercase()) {
+                    push(text, start..byte, &mut ranges);
+                    (start, depth) = (byte, 0);
+                }
+            }
+            // Full-width marks end a sentence whatever follows.
+            '。' | '！' | '？' => {
+                let after = chars.get(at).map_or(text.len(), |(byte, _)| *byte);
+                push(text, start..after, &mut ranges);
+                (start, depth) = (after, 0);
             }
             '.' | '!' | '?' => {
                 let marks =
                     |char: &(usize, char)| matches!(char.1, '.' | '!' | '?' | '"' | '\'' | '”' | '’' | ')' | ']');
                 let mut end = at;
-                while chars.get(end).is_some_and(marks) {
+                while end - at < MOST_MARKS && chars.get(end).is_some_and(marks) {
                     end += 1;
                 }
                 // Notes right behind the mark belong to its sentence: `it is.[1][citation needed] Then`.
-                while let Some(note) = note(&chars[end..]) {
+                for _ in 0..MOST_MARKS {
+                    let Some(note) = note(&chars[end..]) else { break };
                     end += note;
                 }
                 let closed = chars[at..end].iter().filter(|(_, char)| matches!(char, ')' | ']')).count();

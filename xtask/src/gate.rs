@@ -73,7 +73,11 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     // and the two have different ones.
     let page = std::thread::spawn(|| {
         let (start, mut output) = (Instant::now(), Vec::new());
-        let tally = counted_into(&mut demo::trunk(&["build"]), &mut output);
+        // Its messages too come after the tests', not among them.
+        let mut build = command("sh", &["-c", "exec \"$@\" 2>&1", "sh"]);
+        let trunk = demo::trunk(&["build"]);
+        build.arg(trunk.get_program()).args(trunk.get_args()).env_remove("NO_COLOR");
+        let tally = counted_into(&mut build, &mut output);
         (start.elapsed().as_secs_f32(), tally, output)
     });
     gate.step("tests, browser", browser_tests);
@@ -188,7 +192,7 @@ fn browser_tests() -> Result<Tally> {
     let mut cargo = command("cargo", &args);
     cargo
         .env("CHROMEDRIVER", std::env::var("CHROMEDRIVER").unwrap_or(driver.into()))
-        .env("WASM_BINDGEN_TEST_TIMEOUT", "1800");
+        .env("WASM_BINDGEN_TEST_TIMEOUT", "1200");
     counted_tests(&mut cargo)
 }
 

@@ -60,16 +60,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
         anyhow::ensure!(!file.exists(), "{}: is there already; nothing is overwritten", file.display());
     }
-    let mut adapter = args.adapter.clone();
+    if args.verify && args.folder.is_none() && args.gguf.is_none() {
+        bail!("--verify compares a merged model: name --folder or --gguf");
+    }
+    let model = weights::open(&args.base, args.adapter.as_deref())?;
     if let (Some(from), Some(to)) = (&args.adapter, &args.adapter_folder) {
         let dtype = FileType::from_name(&args.dtype).expect("clap lets only known names pass").dtype;
         let n_bytes = peft::export(from, to, dtype)?;
+        weights::open(&args.base, Some(to))?;
         eprintln!("{}: {:.1} MB of {}", to.display(), n_bytes as f64 / 1e6, dtype.name());
         println!("{}", to.display());
-        // What is merged below is what was written, so that it is known to fit the base.
-        adapter = Some(to.clone());
     }
-    let model = weights::open(&args.base, adapter.as_deref())?;
     let mut outputs = Vec::new();
     if let Some(folder) = &args.folder {
         let dtype = FileType::from_name(&args.dtype).expect("clap lets only known names pass").dtype;
@@ -84,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         check(model.as_ref(), output)?;
         #[cfg(feature = "training")]
         if args.verify {
-            let found = crate::train::verify(&args.base, adapter.as_deref(), output)?;
+            let found = crate::train::verify(&args.base, args.adapter.as_deref(), output)?;
             eprintln!(
                 "{}: logits of {} positions differ by at most {:.1e} of the largest; the likeliest token is another at {}",
                 output.display(),

@@ -53,26 +53,65 @@ fn pieces(text: &str) -> Vec<String> {
     let mut end_before = 0;
     for range in sentences(text) {
         // White space between sentences becomes one blank, or one line's end where it had one.
-        let gap = if text[end_before..range.start].contains('\n') { '\n' } else { ' ' };
+        let between = &text[end_before..range.start];
+        let mut gap = match between.contains('\n') {
+            true => "\n",
+            false if between.is_empty() => "",
+            false => " ",
+        };
         end_before = range.end;
-        let all: Vec<&str> = text[range].split_whitespace().collect();
-        // A sentence alone may be longer than a passage: a table, a list without marks.
-        for some in all.chunks(PASSAGE_WORDS) {
-            if words + some.len() > PASSAGE_WORDS {
+        let parts: Vec<Part> = text[range].split_whitespace().flat_map(parts).collect();
+        let whole: usize = parts.iter().map(|part| part.words).sum();
+        // A sentence that fits a passage stays whole; one that does not (a table, a list without marks) goes on in the next.
+        let least = if whole <= PASSAGE_WORDS { whole } else { 1 };
+        if words + least > PASSAGE_WORDS {
+            pieces.push(std::mem::take(&mut piece));
+            words = 0;
+        }
+        for part in parts {
+            if words + part.words > PASSAGE_WORDS {
                 pieces.push(std::mem::take(&mut piece));
                 words = 0;
             }
             if words > 0 {
-                piece.push(gap);
+                piece.push_str(gap);
             }
-            piece.push_str(&some.join(" "));
-            words += some.len();
+            piece.push_str(part.text);
+            words += part.words;
+            gap = if part.ends_word { " " } else { "" };
         }
     }
     if words > 0 {
         pieces.push(piece);
     }
     pieces
+}
+
+/// What is not divided: a word, or some characters of writing without blanks.
+struct Part<'a> {
+    text: &'a str,
+    /// What it counts for in a passage's length.
+    words: usize,
+    /// Whether white space follows.
+    ends_word: bool,
+}
+
+/// What stands between white space. A Chinese or Japanese character counts as a word, for to an encoder it is a token or more; of other writing
+/// sixteen characters do, so that a web address or a line of code is no "word" of any length.
+fn parts(word: &str) -> Vec<Part<'_>> {
+    /// Sixteenths of a word in one part, at most.
+    const MOST: usize = 10 * 16;
+    let (mut parts, mut start, mut sixteenths) = (Vec::new(), 0, 0);
+    for (at, char) in word.char_indices() {
+        let more = if ('\u{2e80}'..='\u{d7ff}').contains(&char) || char >= '\u{f900}' { 16 } else { 1 };
+        if sixteenths + more > MOST {
+            parts.push(Part { text: &word[start..at], words: sixteenths.div_ceil(16), ends_word: false });
+            (start, sixteenths) = (at, 0);
+        }
+        sixteenths += more;
+    }
+    parts.push(Part { text: &word[start..], words: sixteenths.div_ceil(16), ends_word: true });
+    parts
 }
 
 /// A document with its passages' vectors.
@@ -94,20 +133,21 @@ struct Header {
 }
 
 impl Document {
-    /// Splits and embeds a text; `progress` hears passages done and passages in all. Dropping the future stops it.
+    /// Splits and embeds a text, prepared as `encoder` says, the one of the store that it will be searched with; `progress` hears passages done and
+    /// passages in all. Dropping the future stops it.
     pub async fn embed(
         name: &str,
         text: &str,
         embedder: &mut dyn Embedder,
+        encoder: &EncoderInfo,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         let passages = split(name, text)?;
         let mut vectors = Vectors::new(Precision::Int8, embedder.dim());
-        let EncoderInfo { passage_prefix, text, .. } = embedder.info();
         progress(0, passages.len());
         for batch in passages.chunks(BATCH) {
-            let texts: Vec<String> =
-                batch.iter().map(|passage| passage_prefix.clone() + &text.passage(passage)).collect();
+            let text = |passage: &Passage| encoder.passage_prefix.clone() + &encoder.text.passage(passage);
+            let texts: Vec<String> = batch.iter().map(text).collect();
             for vector in embedder.embed(&texts).await? {
                 if vector.iter().any(|x| !x.is_finite()) {
                     return Err(Error::input(embedder.info().name, "output", "an embedding is not a finite number"));
@@ -142,9 +182,12 @@ impl Document {
         [MAGIC, hash(&body).as_bytes(), b"\n", &body].concat()
     }
 
-    /// A document from a file's bytes; `file` names it in errors, `encoder` is the one that will embed questions.
-    pub fn from_bytes(file: &str, bytes: &[u8], encoder: &EncoderInfo) -> Result<Self> {
+    /// A document from a file's bytes; `file` names it in errors, `encoder` is the one that will embed questions, as vectors of `dim` values.
+    pub fn from_bytes(file: &str, bytes: &[u8], encoder: &EncoderInfo, dim: usize) -> Result<Self> {
         let bad = |place: &str, problem: &str| Error::input(file, place, problem);
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(bad("size", &format!("{} bytes, at most {MAX_FILE_BYTES}", bytes.len())));
+        }
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| bad("first line", "not a document kept by this version"))?;
         if rest.len() < HASH_BYTES + 8 {
             return Err(bad("size", "shorter than a document's beginning"));
@@ -163,8 +206,8 @@ impl Document {
                 format!("made with {:?}, questions are embedded with {:?}", header.encoder.name, encoder.name);
             return Err(bad("encoder", &problem));
         }
-        if header.passages.is_empty() || header.passages.len() > MAX_PASSAGES || header.dim == 0 {
-            let problem = format!("{} passages of {} values", header.passages.len(), header.dim);
+        if header.passages.is_empty() || header.passages.len() > MAX_PASSAGES || header.dim != dim {
+            let problem = format!("{} passages of {} values, {dim} expected", header.passages.len(), header.dim);
             return Err(bad("passages", &problem));
         }
         let vectors = Vectors::from_bytes(file, Precision::Int8, header.passages.len(), header.dim, vectors)?;
@@ -267,7 +310,7 @@ mod tests {
     }
 
     fn document(name: &str, text: &str) -> Document {
-        block_on(Document::embed(name, text, &mut Letters, &mut |_, _| ())).unwrap()
+        block_on(Document::embed(name, text, &mut Letters, &Letters.info(), &mut |_, _| ())).unwrap()
     }
 
     #[test]
@@ -280,6 +323,21 @@ mod tests {
         assert!(passages[0].text.starts_with("A title\nOne word"), "{}", passages[0].text);
         assert!(passages.iter().all(|passage| passage.text.ends_with("ends here.")));
         assert_eq!((&*passages[1].id, &*passages[1].title), ("notes.txt#2", "notes.txt"));
+    }
+
+    #[test]
+    fn writing_without_blanks_is_divided_too() {
+        let sentence = format!("{}。", "字".repeat(39));
+        let passages = split("zh", &sentence.repeat(7)).unwrap();
+        let characters: Vec<usize> = passages.iter().map(|passage| passage.text.chars().count()).collect();
+        assert_eq!(characters, [80, 80, 80, 40], "two sentences each, the last alone");
+        assert_eq!(passages.iter().map(|passage| &*passage.text).collect::<String>(), sentence.repeat(7));
+        let passages = split("code", &"x".repeat(5000)).unwrap();
+        assert!(passages.len() == 4 && passages.iter().all(|passage| passage.text.len() <= 1600), "{}", passages.len());
+        // A file of marks or line ends alone takes no time to speak of.
+        for odd in [".", "\n", ".]", ".[.]", "!?", "a.b"] {
+            let _ = split("odd", &format!("{}x", odd.repeat(200_000)));
+        }
     }
 
     #[test]
@@ -315,14 +373,17 @@ mod tests {
     fn progress_and_files_cover_every_passage() {
         let text = "Some words of a sentence that is a little long. ".repeat(600);
         let mut heard = Vec::new();
-        let document = block_on(Document::embed("d", &text, &mut Letters, &mut |done, all| heard.push((done, all))));
+        let mut progress = |done, all| heard.push((done, all));
+        let document = block_on(Document::embed("d", &text, &mut Letters, &Letters.info(), &mut progress));
         let document = document.unwrap();
         let n = document.passages().len();
         assert_eq!(heard, [(0, n), (32, n), (n, n)]);
         let bytes = document.to_bytes(&Letters.info());
-        assert_eq!(Document::from_bytes("f", &bytes, &Letters.info()).unwrap(), document);
-        let error = Document::from_bytes("f", &bytes, &info()).unwrap_err().to_string();
+        assert_eq!(Document::from_bytes("f", &bytes, &Letters.info(), 26).unwrap(), document);
+        let error = Document::from_bytes("f", &bytes, &info(), 26).unwrap_err().to_string();
         assert!(error.contains("f: encoder: made with \"letters\""), "{error}");
+        let error = Document::from_bytes("f", &bytes, &Letters.info(), 8).unwrap_err().to_string();
+        assert!(error.contains("of 26 values, 8 expected"), "{error}");
     }
 
     proptest! {
@@ -338,8 +399,8 @@ mod tests {
             let mut bytes = document("d", "Some text. And more of it.").to_bytes(&Letters.info());
             let at = at % bytes.len();
             bytes[at] ^= flip;
-            prop_assert!(Document::from_bytes("f", &bytes, &Letters.info()).is_err());
-            prop_assert!(Document::from_bytes("f", &bytes[..at], &Letters.info()).is_err());
+            prop_assert!(Document::from_bytes("f", &bytes, &Letters.info(), 26).is_err());
+            prop_assert!(Document::from_bytes("f", &bytes[..at], &Letters.info(), 26).is_err());
         }
     }
 }

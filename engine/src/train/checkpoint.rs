@@ -33,7 +33,7 @@ use crate::{
     platform::{ByteSource, FileSource, block_on},
     tokenizer::{Tokenizer, added_token},
     weights::{
-        StoredTensor, StoredTensors, Weights, read_folder_json as read_json, read_safetensors, safetensors_header,
+        StoredTensor, StoredTensors, Weights, peft, read_folder_json as read_json, read_safetensors, safetensors_header,
     },
 };
 
@@ -114,6 +114,15 @@ pub(super) fn vocabulary_fingerprint(tokenizer: &Tokenizer) -> String {
         hash.update([0]);
     }
     hex(&hash.finalize())
+}
+
+/// Of parameters' values.
+pub(super) fn digest(parameters: &[Tensor<2>]) -> Result<String> {
+    let mut hash = Sha256::new();
+    for parameter in parameters {
+        values(parameter)?.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -335,7 +344,12 @@ fn write_tensors(path: &Path, tensors: &[((String, Vec<usize>), Tensor<2>)]) -> 
 }
 
 /// The parameters of a PEFT adapter, from whichever program: it must be of this run's shape, for nothing of it is left out or made up.
-pub(super) fn read_adapter(folder: &Path, trainee: &Trainee, place: &Place) -> Result<Vec<Tensor<2>>> {
+pub(super) fn read_adapter(
+    folder: &Path,
+    trainee: &Trainee,
+    new_tokens: &NewTokens,
+    place: &Place,
+) -> Result<Vec<Tensor<2>>> {
     let (layout, lora) = (&trainee.layout, &trainee.lora);
     let name = folder.join("adapter_config.json").display().to_string();
     let config = read_json(folder, "adapter_config.json")?.ok_or_else(|| Error::input(&name, "file", "missing"))?;
@@ -343,12 +357,12 @@ pub(super) fn read_adapter(folder: &Path, trainee: &Trainee, place: &Place) -> R
         true => Ok(()),
         false => Err(Error::input(&name, key, format!("{} found, {expected} expected", config[key]))),
     };
-    expect("peft_type", config["peft_type"] == "LORA", "\"LORA\"".into())?;
+    peft::check_config(&name, &config)?;
     expect("r", config["r"].as_u64() == Some(lora.rank as u64), lora.rank.to_string())?;
     expect("lora_alpha", config["lora_alpha"].as_f64() == Some(lora.alpha), lora.alpha.to_string())?;
-    for key in ["use_dora", "use_rslora"] {
-        expect(key, !config[key].as_bool().unwrap_or(false), "false".into())?;
-    }
+    expect("use_rslora", !config["use_rslora"].as_bool().unwrap_or(false), "false".into())?;
+    let saved = config["modules_to_save"].as_array().is_none_or(|modules| modules.is_empty());
+    expect("modules_to_save", saved, "nothing".into())?;
     for key in ["rank_pattern", "alpha_pattern"] {
         expect(key, config[key].as_object().is_none_or(|patterns| patterns.is_empty()), "nothing".into())?;
     }
@@ -364,6 +378,8 @@ pub(super) fn read_adapter(folder: &Path, trainee: &Trainee, place: &Place) -> R
     tables.retain(|table| *table != rows);
     expect("trainable_token_indices", tables.is_empty(), json!(rows).to_string())?;
 
+    same_tokens(folder, new_tokens)?;
+
     let stored = StoredTensors::open(folder, "adapter_model", "adapter_model")?;
     let file = folder.display().to_string();
     // peft saves the whole table unasked when the vocabulary has grown; rows that were trained have a tensor of their own.
@@ -378,6 +394,27 @@ pub(super) fn read_adapter(folder: &Path, trainee: &Trainee, place: &Place) -> R
         values_of(found, &stored.files[*number], slot, place)
     };
     layout.slots.iter().map(tensor).collect()
+}
+
+/// Where an adapter's folder says which tokens the rows are, they must be this run's: ids alone are the same in any order.
+fn same_tokens(folder: &Path, new_tokens: &NewTokens) -> Result<()> {
+    let mut said: Vec<(&'static str, String, Json)> = Vec::new();
+    if let Some(Json::Object(tokens)) = read_json(folder, "added_tokens.json")? {
+        said.extend(tokens.into_iter().map(|(text, id)| ("added_tokens.json", text, id)));
+    }
+    if let Some(tokenizer) = read_json(folder, "tokenizer.json")? {
+        let tokens = tokenizer["added_tokens"].as_array().cloned().unwrap_or_default();
+        let pair = |token: Json| Some(("tokenizer.json", token["content"].as_str()?.to_owned(), token["id"].clone()));
+        said.extend(tokens.into_iter().filter_map(pair));
+    }
+    for (file, text, id) in said {
+        let ours = new_tokens.added.iter().find(|(ours, at)| *ours == text || id == json!(at));
+        if let Some((ours, at)) = ours.filter(|(ours, at)| *ours != text || id != json!(at)) {
+            let problem = format!("{text:?} is token {id}, in this run token {at} is {ours:?}");
+            return Err(Error::input(folder.join(file).display().to_string(), "tokens", problem));
+        }
+    }
+    Ok(())
 }
 
 /// A stored tensor as a slot's parameter.

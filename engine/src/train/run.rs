@@ -158,8 +158,13 @@ impl Trainer {
             steps_per_epoch,
             total_steps,
         };
+        // Of the parameters that an adapter gives: all processes must begin with the same.
+        let mut start = String::new();
         if let (Some(folder), None) = (&trainer.config.adapter, checkpoint) {
-            trainer.parameters = checkpoint::read_adapter(folder, &trainer.trainee, &place)?;
+            trainer.parameters = checkpoint::read_adapter(folder, &trainer.trainee, &trainer.new_tokens, &place)?;
+            if trainer.ranks.ranks() > 1 {
+                start = checkpoint::digest(&trainer.parameters)?;
+            }
         }
         if let Some(path) = checkpoint {
             // Before its tensors, whose shapes may be what other settings change.
@@ -174,6 +179,7 @@ impl Trainer {
             ("base", base.clone()),
             ("tokenizer", tokenizer.clone()),
             ("data", data.clone()),
+            ("adapter", start),
             ("settings", serde_json::Value::Object(settings.clone()).to_string()),
         ])?;
         Ok(trainer)
@@ -341,6 +347,10 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// What a continuation must share: how many processes there are decides which rows a step has.
 fn settings(config: &TrainConfig, ranks: &Ranks) -> Settings {
     let mut settings = config.fixed();
+    if config.batch_tokens.is_some() {
+        // Of the rows' order (see `order::epoch`), which was another before the shortest fifth was taken together.
+        settings.insert("order".into(), 2.into());
+    }
     if ranks.ranks() > 1 {
         settings.insert("ranks".into(), ranks.ranks().into());
     }

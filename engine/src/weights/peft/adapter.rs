@@ -188,6 +188,12 @@ struct Settings {
     token_indices: BTreeMap<String, Vec<usize>>,
 }
 
+/// Refuses what is no plain LoRA (see [`REFUSED`]), as merging does.
+#[cfg(feature = "training")]
+pub(crate) fn check_config(file: &str, config: &Json) -> Result<()> {
+    Settings::read(file, config).map(drop)
+}
+
 impl Settings {
     fn read(file: &str, config: &Json) -> Result<Self> {
         let bad = |key: &str, problem: String| Err(Error::input(file, key, problem));

@@ -16,6 +16,8 @@ use super::{
     read_values, vocabulary,
 };
 use crate::{Error, Result, platform::LocalFuture};
+#[cfg(feature = "training")]
+pub(crate) use adapter::check_config;
 use adapter::{Adapter, Change, Located};
 pub use export::export;
 
