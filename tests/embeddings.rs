@@ -242,7 +242,8 @@ fn shards_hold_every_passage_once_whatever_their_number() {
         let mut next = 0;
         for number in 0..shards {
             let output = PathBuf::from(scratch.path(&format!("passages_{number:02}")));
-            let options = shard(&files, number, shards, is_f32);
+            // In the place of the last round's.
+            let options = Options { overwrite: true, ..shard(&files, number, shards, is_f32) };
             block_on(embed(&options, &mut Fake::new(), &output, &mut |_| {})).unwrap();
             let embeddings = Embeddings::open(&output).unwrap();
             assert_eq!(embeddings.is_f32(), is_f32);
