@@ -198,6 +198,12 @@ fn patterns_leave_the_originals_index_out() {
     let (files, indices) = find(&pattern("*")).unwrap();
     assert_eq!(files, [folder.join("passages_00"), folder.join("passages_01")]);
     assert_eq!(indices.len(), 2);
+    // As a shell would: capital letters are others; a name is itself, whatever is in it.
+    for name in ["PASSAGES_02", "e[1]"] {
+        std::fs::write(folder.join(name), "").unwrap();
+    }
+    assert_eq!(find(&pattern("passages_*")).unwrap().0.len(), 2);
+    assert_eq!(find(&pattern("e[1]")).unwrap().0, [folder.join("e[1]")]);
     assert!(find(&pattern("nothing*")).unwrap_err().to_string().contains("no such file"));
     assert!(find(&pattern("index*")).unwrap_err().to_string().contains("only index files"));
     assert!(find(&pattern("[")).is_err());
@@ -225,7 +231,7 @@ fn corpus(scratch: &Scratch) -> (Vec<Passage>, Vec<PathBuf>) {
 
 fn shard(files: &[PathBuf], shard: usize, shards: usize, is_f32: bool) -> Options {
     let text = TextOptions { no_title: is_f32, lowercase: is_f32, normalize_text: is_f32 };
-    Options { passages: files.to_vec(), shard, shards, piece: 4, is_f32, text }
+    Options { passages: files.to_vec(), shard, shards, piece: 4, is_f32, text, overwrite: false }
 }
 
 #[test]
@@ -236,7 +242,8 @@ fn shards_hold_every_passage_once_whatever_their_number() {
         let mut next = 0;
         for number in 0..shards {
             let output = PathBuf::from(scratch.path(&format!("passages_{number:02}")));
-            let options = shard(&files, number, shards, is_f32);
+            // In the place of the last round's.
+            let options = Options { overwrite: true, ..shard(&files, number, shards, is_f32) };
             block_on(embed(&options, &mut Fake::new(), &output, &mut |_| {})).unwrap();
             let embeddings = Embeddings::open(&output).unwrap();
             assert_eq!(embeddings.is_f32(), is_f32);
@@ -277,7 +284,7 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let whole = std::fs::read(&output).unwrap();
     std::fs::remove_file(&output).unwrap();
     let left: Vec<_> = std::fs::read_dir(&scratch.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(left.len(), 2, "nothing but the corpus is left: {left:?}");
+    assert_eq!(left.len(), 3, "nothing but the corpus and the record is left: {left:?}");
 
     let [journal, values] = ["journal", "values"].map(|kind| scratch.0.join(format!(".passages_01.{kind}")));
     // Killed at once, after a piece, after two; then values torn, lost or changed under the journal.
@@ -305,6 +312,41 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let error = run(&mut Fake { seed: 2, ..Fake::new() }).unwrap_err().to_string();
     assert!(error.contains("belongs to another run: encoder.name"), "{error}");
     assert!(journal.exists());
+}
+
+#[test]
+fn a_finished_shard_is_embedded_again_only_when_asked() {
+    let scratch = Scratch::new("embed-finished");
+    let (_, files) = corpus(&scratch);
+    let output = scratch.0.join("passages_00");
+    let run = |options: &Options| {
+        let mut events = Vec::new();
+        block_on(embed(options, &mut Fake::new(), &output, &mut |event| events.push(event)))
+            .map(|()| events.contains(&Progress::Finished))
+    };
+    let options = shard(&files, 0, 1, false);
+    assert!(!run(&options).unwrap());
+    let whole = std::fs::read(&output).unwrap();
+    assert!(run(&options).unwrap(), "it is there");
+    assert_eq!(std::fs::read(&output).unwrap(), whole);
+    // Other settings, and files of nobody knows what.
+    let f32s = shard(&files, 0, 1, true);
+    let error = run(&f32s).unwrap_err().to_string();
+    assert!(error.contains("encoder.text") && error.contains("--overwrite"), "{error}");
+    std::fs::write(&output, "another's").unwrap();
+    let error = run(&options).unwrap_err().to_string();
+    assert!(error.contains("passages_00: settings: it is not known what made this file"), "{error}");
+    assert_eq!(std::fs::read(&output).unwrap(), b"another's");
+    for options in [f32s, options] {
+        assert!(!run(&Options { overwrite: true, ..options.clone() }).unwrap());
+        assert!(run(&options).unwrap());
+    }
+    assert_eq!(std::fs::read(&output).unwrap(), whole);
+    // Killed between the file's last step and its record.
+    std::fs::remove_file(scratch.0.join(".passages_00.json")).unwrap();
+    std::fs::write(scratch.0.join(".passages_00.journal"), "").unwrap();
+    assert!(!run(&shard(&files, 0, 1, false)).unwrap());
+    assert_eq!(std::fs::read(&output).unwrap(), whole);
 }
 
 /// Embeddings that end too early.

@@ -102,35 +102,55 @@ fn selfrag(args: &[&str], input: &str) -> Result<String, String> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_selfrag"));
     let piped = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // One that ended before it read says why.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     if output.status.success() { Ok(String::from_utf8(output.stdout).unwrap() + &errors) } else { Err(errors) }
+}
+
+/// DPR's TSV of 24 passages: the second is about France, the third about dogs. The first is longer than what it is cut at.
+fn passages(last: &str) -> String {
+    let mut rows = vec![
+        ("Berlin is its capital, on the river Spree, and its largest city by far.", "Germany"),
+        ("Paris is its capital.", "France"),
+        ("It barks.", "Dog"),
+    ];
+    let words = "copper violin harvest glacier senator comet novel bridge spice engine opera whale desert laser pottery \
+        monsoon chess vaccine steel poem";
+    rows.extend(words.split_whitespace().map(|word| ("A few words of it.", word)));
+    rows.push((last, "Last"));
+    let row = |(i, (text, title)): (usize, &(&str, &str))| format!("{}\t{text}\t{title}\n", i + 1);
+    "id\ttext\ttitle\n".to_owned() + &rows.iter().enumerate().map(row).collect::<String>()
 }
 
 #[test]
 fn the_originals_commands_lead_from_passages_to_questions_with_passages() {
     let scratch = Scratch::new("retrieve");
     let encoder = common::model("minilm").display().to_string();
-    let passages = scratch.path("passages.tsv");
-    let text =
-        "id\ttext\ttitle\n1\tParis is its capital.\tFrance\n2\tBerlin is its capital.\tGermany\n3\tIt barks.\tDog\n";
-    std::fs::write(&passages, text).unwrap();
+    let file = scratch.path("passages.tsv");
+    std::fs::write(&file, passages("The last of all.")).unwrap();
     let embeddings = scratch.path("embeddings");
-    let args = ["embed", "--model_name_or_path", &encoder, "--passages", &passages, "--output_dir", &embeddings];
-    selfrag(&[&args[..], &["--no_fp16", "--lowercase"]].concat(), "").unwrap();
+    let args = ["embed", "--model_name_or_path", &encoder, "--passages", &file, "--output_dir", &embeddings];
+    let told = selfrag(&[&args[..], &["--no_fp16", "--lowercase", "--passage_maxlength", "12"]].concat(), "").unwrap();
+    assert!(told.contains("passages 0 to 24 of 24"), "{told}");
     // What the original leaves beside them.
     std::fs::write(scratch.path("embeddings/index.faiss"), "no pickle").unwrap();
-    let (pattern, store) = (scratch.path("embeddings/*"), scratch.path("store"));
-    let build = ["index", "build", "--encoder", &encoder, "--passages", &passages, "--embeddings", &pattern];
+    let (pattern, store) = (scratch.path("embed*/*"), scratch.path("store"));
+    let made_so = ["--lowercase", "--passage_maxlength", "12"];
+    let build = ["index", "build", "--encoder", &encoder, "--passages", &file, "--embeddings", &pattern];
     let output = ["--output", &store, "--vectors", "f32,int8"];
-    let built = selfrag(&[&build[..], &["--lowercase"], &output].concat(), "").unwrap();
-    assert!(built.contains("3 embeddings in 1 file(s), 3 passages with one"), "{built}");
+    let built = selfrag(&[&build[..], &made_so, &output].concat(), "").unwrap();
+    assert!(built.contains("24 embeddings in 1 file(s), 24 passages with one"), "{built}");
     assert!(built.contains("index.faiss: left out"), "{built}");
 
-    let verified = selfrag(&["index", "verify", &store, "--passages", &passages], "").unwrap();
-    for expected in ["3 passages, ", "3 passages as in the files", "against exact search in f32", "int8        1.0000"]
-    {
+    let verified = selfrag(&["index", "verify", &store, "--passages", &file], "").unwrap();
+    for expected in [
+        "24 passages, ",
+        "24 passages as in the files",
+        "recall@10 of 24 questions, against exact search in f32",
+        "int8        1.0000\n",
+    ] {
         assert!(verified.contains(expected), "{verified:?} should say {expected:?}");
     }
     let one = scratch.path("one.tsv");
@@ -144,8 +164,9 @@ fn the_originals_commands_lead_from_passages_to_questions_with_passages() {
     ];
     let data = scratch.write("data.jsonl", &rows);
     let folder = scratch.path("out");
-    let retrieve = ["retrieve", "--model", &encoder, "--n_docs", "2"];
-    let batch = ["--data", &data, "--output_dir", &folder, "--precision", "f32"];
+    // Questions are cut elsewhere than passages.
+    let retrieve = ["retrieve", "--model", &encoder, "--n_docs", "2", "--question_maxlength", "6"];
+    let batch = ["--data", &data, "--output_dir", &folder];
     let told = selfrag(&[&retrieve[..], &["--index", &store], &batch].concat(), "").unwrap();
     assert!(told.contains("of 2 questions"), "{told}");
     let written = std::fs::read_to_string(scratch.path("out/data.jsonl")).unwrap();
@@ -154,7 +175,7 @@ fn the_originals_commands_lead_from_passages_to_questions_with_passages() {
     let first = &found[0]["ctxs"][0];
     assert_eq!(
         (&first["id"], &first["title"], &first["text"]),
-        (&json!("1"), &json!("France"), &json!("Paris is its capital."))
+        (&json!("2"), &json!("France"), &json!("Paris is its capital."))
     );
     assert!(first["score"].as_str().unwrap().parse::<f32>().unwrap() > 0.4);
     let has_answer: Vec<&Value> =
@@ -163,10 +184,15 @@ fn the_originals_commands_lead_from_passages_to_questions_with_passages() {
     assert_eq!(found[1]["ctxs"][0]["id"], "3");
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left there");
 
-    // Typed questions, straight from the embeddings, as JSON: the same.
-    let from = ["--passages", &passages, "--passages_embeddings", &pattern, "--lowercase", "--json", "--cpu"];
-    let typed = selfrag(&[&retrieve[..], &from].concat(), "capital of France\n\na barking animal\n").unwrap();
-    let typed: Vec<Value> = typed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    // Typed questions, straight from the embeddings, as JSON: the same. A store of other passages lies there.
+    let kept = scratch.path("embeddings/index.selfrag");
+    std::fs::rename(&store, &kept).unwrap();
+    std::fs::write(&file, passages("Changed.")).unwrap();
+    let from = ["--passages", &file, "--passages_embeddings", &pattern, "--save_or_load_index", "--json", "--cpu"];
+    let typed = "capital of France\n\na barking animal\n";
+    let told = selfrag(&[&retrieve[..], &made_so, &from].concat(), typed).unwrap();
+    assert!(told.contains("index.selfrag: made of other files or with other options, made anew"), "{told}");
+    let typed: Vec<Value> = told.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert_eq!(typed.len(), 2);
     for (typed, found) in typed.iter().zip(&found) {
         for (typed, found) in typed["ctxs"].as_array().unwrap().iter().zip(found["ctxs"].as_array().unwrap()) {
@@ -175,4 +201,7 @@ fn the_originals_commands_lead_from_passages_to_questions_with_passages() {
             assert!((a - b).abs() < 1e-5, "{a} and {b}");
         }
     }
+    let stored = block_on(Store::open(Box::new(Folder::new(&kept)))).unwrap();
+    assert_eq!(block_on(stored.passages(&[23])).unwrap()[0].text, "Changed.");
+    assert_eq!(stored.manifest().encoder.max_tokens, 12);
 }

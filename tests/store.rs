@@ -118,9 +118,24 @@ fn every_way_to_search_finds_the_same() {
         assert_eq!(other.iter().map(Vec::len).collect::<Vec<_>>(), [7, 7, 7]);
     }
     let store = open(&folder).expect("the store opens");
-    let stranger = Box::new(Fake { seed: 2, left: usize::MAX });
+    let stranger = Box::new(Fake { seed: 2, ..Fake::new() });
     let error = block_on(Index::open(store, stranger, Method::Exact, &mut |_| {})).expect_err("another encoder");
     assert!(error.to_string().contains("fake 1") && error.to_string().contains("fake 2"), "{error}");
+    fs::remove_dir_all(folder.parent().expect("scratch")).expect("clean up");
+}
+
+#[test]
+fn passages_and_questions_have_limits_of_their_own() {
+    let folder = scratch("limits").join("store");
+    make(&folder, &mut Fake { max_tokens: 12, ..Fake::new() }, &mut Vec::new()).expect("the store is built");
+    for (most, cuts) in [(512, false), (5, true)] {
+        let embedder = Box::new(Fake { max_tokens: most, ..Fake::new() });
+        let store = open(&folder).expect("the store opens");
+        assert_eq!(store.manifest().encoder.max_tokens, 12);
+        let mut index = block_on(Index::open(store, embedder, Method::Exact, &mut |_| {})).expect("the same encoder");
+        let hits = block_on(index.search(&["alike, then this", "alike, then that"], 3)).expect("hits");
+        assert_eq!(hits[0] == hits[1], cuts, "{most} tokens of a question");
+    }
     fs::remove_dir_all(folder.parent().expect("scratch")).expect("clean up");
 }
 
@@ -203,7 +218,7 @@ fn rows_that_repeat_are_found_as_often() {
 #[test]
 fn an_interrupted_build_goes_on() {
     let folder = scratch("resume").join("store");
-    let mut failing = Fake { seed: 1, left: 70 };
+    let mut failing = Fake { left: 70, ..Fake::new() };
     assert!(matches!(make(&folder, &mut failing, &mut Vec::new()), Err(Error::Stopped)));
     assert!(!folder.exists(), "nothing is there before everything is");
     let mut events = Vec::new();
@@ -220,10 +235,10 @@ fn an_interrupted_build_goes_on() {
     let entries = fs::read_dir(folder.parent().expect("scratch")).expect("scratch").count();
     assert_eq!(entries, 1, "no temporary folder is left");
     // Shards of another encoder are not taken over.
-    let mut failing = Fake { seed: 1, left: 70 };
+    let mut failing = Fake { left: 70, ..Fake::new() };
     assert!(make(&folder, &mut failing, &mut Vec::new()).is_err());
     let mut events = Vec::new();
-    make(&folder, &mut Fake { seed: 2, left: usize::MAX }, &mut events).expect("the store is built");
+    make(&folder, &mut Fake { seed: 2, ..Fake::new() }, &mut events).expect("the store is built");
     assert!(!events.iter().any(|e| matches!(e, Progress::Resumed(_))));
     fs::remove_dir_all(folder.parent().expect("scratch")).expect("clean up");
 }

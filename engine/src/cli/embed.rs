@@ -13,6 +13,7 @@ use crate::{
     gpu::{Gpu, Options as GpuOptions},
     platform::block_on,
     retriever::{
+        Embedder,
         embeddings::shard::{Options, Progress, embed},
         text::TextOptions,
     },
@@ -21,7 +22,8 @@ use crate::{
 /// Time between two lines where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Embeds passages into the original's files: a pickle of ids and a NumPy array. A run that was killed goes on where it stopped.
+/// Embeds passages into the original's files: a pickle of ids and a NumPy array. A run that was killed goes on where it stopped;
+/// a file that is there with the same settings is left as it is.
 ///
 /// Options have the names of `generate_passage_embeddings.py` too.
 #[derive(Debug, clap::Args)]
@@ -53,6 +55,9 @@ pub struct Args {
     /// Write f32 instead of f16.
     #[arg(long, alias = "no_fp16")]
     no_fp16: bool,
+    /// Embed anew what is there, finished or not.
+    #[arg(long)]
+    overwrite: bool,
     #[command(flatten)]
     text: TextArgs,
 }
@@ -87,6 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         piece: args.per_gpu_batch_size,
         is_f32: args.no_fp16,
         text: args.text.options(),
+        overwrite: args.overwrite,
     };
     let output = args.output_dir.join(format!("{}_{:02}", args.prefix, args.shard_id));
     std::fs::create_dir_all(&args.output_dir)
@@ -125,8 +131,12 @@ impl Bar {
         match event {
             Progress::Rows(range, count) => {
                 self.left = range.end - range.start;
+                // Without a terminal the bar shows nothing, its println neither.
+                self.bar.suspend(|| eprintln!("passages {} to {} of {count}", range.start, range.end));
                 self.bar.set_length(self.left);
-                self.bar.println(format!("passages {} to {} of {count}", range.start, range.end));
+            }
+            Progress::Finished => {
+                self.bar.suspend(|| eprintln!("embedded before with the same settings; --overwrite does it again"));
             }
             Progress::Resumed(rows) => {
                 self.left -= rows;

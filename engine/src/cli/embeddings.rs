@@ -30,14 +30,25 @@ pub(super) struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// Finds the embeddings, holds their ids against the passages', tells what it found, and makes sure that `encoder` made them.
-    pub(super) async fn open(&self, encoder: &mut Encoder, options: &Options) -> anyhow::Result<Matched> {
+    /// Finds the files of embeddings; tells what is left out.
+    pub(super) fn find(&self) -> crate::Result<Vec<PathBuf>> {
         let (paths, indices) = find(self.embeddings)?;
         for path in indices {
             eprintln!("{}: left out, an index is not embeddings", path.display());
         }
+        Ok(paths)
+    }
+
+    /// Holds the ids of the embeddings against the passages', tells what it found, and makes sure that `encoder`, which cuts texts where theirs
+    /// were cut, made them.
+    pub(super) async fn open(
+        &self,
+        paths: &[PathBuf],
+        encoder: &mut Encoder,
+        options: &Options,
+    ) -> anyhow::Result<Matched> {
         let info = EncoderInfo { text: options.text, ..encoder.info() };
-        let matched = Matched::open(&paths, info)?;
+        let matched = Matched::open(paths, info)?;
         let found = matched.check(PassageFiles::unchecked(self.passages.to_vec()))?;
         report(&found, matched.len(), paths.len());
         let is_whole = found.missing.count == 0 && found.unknown.count == 0;
@@ -61,7 +72,7 @@ impl Files<'_> {
         same_encoder(&stored, &now).map_err(|problem| {
             let name = encoder.info().name;
             anyhow::anyhow!(
-                "the embeddings were not made with {name:?}, or of other texts (--no-title, --lowercase, …): {problem}"
+                "the embeddings were not made with {name:?}, or of other texts (--no-title, --lowercase, --passage-maxlength, …): {problem}"
             )
         })?;
         Ok(matched)

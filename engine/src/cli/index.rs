@@ -1,6 +1,11 @@
 //! `selfrag index build | info | verify`: passage stores.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
@@ -11,6 +16,7 @@ use crate::{
     gpu::{Gpu, Options as GpuOptions},
     platform::block_on,
     retriever::{
+        Embedder,
         build::{Options, Progress, build},
         encoder::Encoder,
         files::Folder,
@@ -21,7 +27,11 @@ use crate::{
         verify,
     },
     tokenizer::Tokenizer,
+    weights::folder::weight_files,
 };
+
+/// Most passages times questions that `verify` compares by itself, in each precision: some minutes.
+const MOST_COMPARED: u64 = 500_000_000;
 
 /// Passage stores: what the retriever searches.
 #[derive(Debug, clap::Args)]
@@ -50,9 +60,9 @@ struct Verify {
     /// Also hold the store against the files of passages that it was made of.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     passages: Vec<PathBuf>,
-    /// Questions that recall is measured with; 0 for none.
-    #[arg(long, default_value_t = 200, value_name = "N")]
-    sample: usize,
+    /// Questions that recall is measured with; 0 for none [default: 200, of more than 2.5 million passages fewer].
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -148,7 +158,7 @@ fn built(output: &Path, manifest: &Manifest) {
 
 async fn build_from_embeddings(args: &Build, options: &Options, encoder: &mut Encoder) -> anyhow::Result<()> {
     let files = Files { passages: &args.passages, embeddings: &args.embeddings, allow_missing: args.allow_missing };
-    let matched = files.open(encoder, options).await?;
+    let matched = files.open(&files.find()?, encoder, options).await?;
     let manifest = files.build(&matched, &args.output, options).await?;
     built(&args.output, &manifest);
     Ok(())
@@ -158,22 +168,28 @@ async fn build_from_embeddings(args: &Build, options: &Options, encoder: &mut En
 pub async fn open_encoder(gpu: &Gpu, path: &Path) -> crate::Result<Encoder> {
     let weights = crate::weights::open(path, None)?;
     let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
-    let file = if path.is_dir() { path.join("model.safetensors") } else { path.to_path_buf() };
-    Encoder::load(gpu, weights.as_ref(), tokenizer, sha256_of(&file)?, &mut |_| {}).await
+    Encoder::load(gpu, weights.as_ref(), tokenizer, weights_sha256(path)?, &mut |_| {}).await
 }
 
-fn sha256_of(path: &Path) -> crate::Result<String> {
-    let failed = |e| Error::io(path.display().to_string(), e);
-    let mut hash = Sha256::new();
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let n = std::io::Read::read(&mut file, &mut buffer).map_err(failed)?;
-        if n == 0 {
-            return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect());
+/// Of a model's weight file; of several, one after the other.
+fn weights_sha256(model: &Path) -> crate::Result<String> {
+    let files = match model.is_dir() {
+        true => weight_files(model, "model", "pytorch_model")?.0,
+        false => vec![model.to_path_buf()],
+    };
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    for path in files {
+        let failed = |e| Error::io(path.display().to_string(), e);
+        let mut file = File::open(&path).map_err(failed)?;
+        loop {
+            let n = file.read(&mut buffer).map_err(failed)?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
         }
-        hash.update(&buffer[..n]);
     }
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }
 
 async fn info(path: &Path) -> anyhow::Result<()> {
@@ -210,7 +226,11 @@ async fn verify(args: &Verify) -> anyhow::Result<()> {
         println!("{found}");
         anyhow::ensure!(found.is_same(), "{}: not the passages that were named", path.display());
     }
-    let measured = if args.sample > 0 { verify::recall(&store, args.sample).await? } else { None };
+    let sample = args.sample.unwrap_or((MOST_COMPARED / count.max(1)).clamp(1, 200) as usize);
+    let bar = ProgressBar::new_spinner().with_message(format!("measuring recall with {sample} questions"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let measured = if sample > 0 { verify::recall(&store, sample).await? } else { None };
+    bar.finish_and_clear();
     if let Some(recall) = measured {
         println!("recall@10 of {} questions, against exact search in {}:", recall.questions, recall.exact.name());
         for (precision, share) in &recall.precisions {
@@ -222,4 +242,33 @@ async fn verify(args: &Verify) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::retriever::manifest::sha256_hex;
+
+    #[test]
+    fn weights_of_any_kind_are_hashed() {
+        let folder = std::env::temp_dir().join(format!("selfrag-index-weights-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        assert!(weights_sha256(&folder).unwrap_err().to_string().contains("model.safetensors or pytorch_model.bin"));
+        let map = r#"{"weight_map": {"a": "1.bin", "b": "2.bin", "c": "1.bin"}}"#;
+        for (name, text, hashed) in [
+            ("2.bin", "second", None),
+            ("1.bin", "first", None),
+            ("pytorch_model.bin.index.json", map, Some("firstsecond")),
+            ("pytorch_model.bin", "torch", Some("torch")),
+            ("model.safetensors", "safe", Some("safe")),
+        ] {
+            write(name, text);
+            if let Some(hashed) = hashed {
+                assert_eq!(weights_sha256(&folder).unwrap(), sha256_hex(hashed.as_bytes()), "{name}");
+            }
+        }
+        assert_eq!(weights_sha256(&folder.join("1.bin")).unwrap(), sha256_hex(b"first"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -1,22 +1,27 @@
 //! `selfrag retrieve --data FILE --output FILE | --query TEXT`: passages for questions, without a generator.
 
 mod batch;
+mod kept;
 mod options;
 
 use std::{
+    hash::{BuildHasher, Hasher, RandomState},
     io::{BufRead, IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
+use kept::MadeOf;
 pub use options::Args;
 
 use super::{embeddings::Files, index::open_encoder, load, terminal};
 use crate::{
+    Error,
     gpu::{Gpu, Options as GpuOptions},
     platform::block_on,
     retriever::{
-        Hit, Retriever,
+        Embedder, Hit, Retriever,
         build::Options as BuildOptions,
+        embeddings::matched::Matched,
         encoder::Encoder,
         files::Folder,
         index::{Index, Method},
@@ -96,6 +101,16 @@ struct Opened {
 
 struct TemporaryFolder(PathBuf);
 
+impl TemporaryFolder {
+    /// A new folder: one that is there already is somebody else's, and an error.
+    fn new() -> crate::Result<Self> {
+        let random = RandomState::new().build_hasher().finish();
+        let path = std::env::temp_dir().join(format!("selfrag-index-{random:016x}"));
+        std::fs::create_dir(&path).map_err(|e| Error::io(path.display().to_string(), e))?;
+        Ok(Self(path))
+    }
+}
+
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
@@ -111,13 +126,14 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
     let encoder = load::located(args.model.as_deref(), "encoder.gguf", "model")?;
     let gpu = Gpu::open(GpuOptions::default()).await?;
     let mut encoder = open_encoder(&gpu, &encoder).await?;
-    encoder.limit_tokens(args.question_maxlength);
     let (folder, temporary) = match index {
         Some(index) => (index, None),
         None => of_embeddings(args, &mut encoder).await?,
     };
+    encoder.limit_tokens(args.question_maxlength);
     let mut store = Store::open(Box::new(Folder::new(&folder))).await?;
-    if let Some(precision) = args.precision() {
+    let most_exact = store.manifest().precisions().first().copied();
+    if let Some(precision) = args.precision().or(most_exact) {
         store.prefer(precision)?;
     }
     let method = match (args.hnsw, args.cpu) {
@@ -132,23 +148,43 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
 
 /// A store made of the embeddings, in their own precision: kept beside them with --save_or_load_index, else for this run.
 async fn of_embeddings(args: &Args, encoder: &mut Encoder) -> anyhow::Result<(PathBuf, Option<TemporaryFolder>)> {
-    let beside = || Path::new(&args.embeddings[0]).with_file_name("index.selfrag");
-    let (folder, temporary) = match args.save_or_load_index {
-        true => (beside(), None),
-        false => {
-            let folder = std::env::temp_dir().join(format!("selfrag-index-{}", std::process::id()));
-            // The store lies in it, so that an unfinished one beside it goes too.
-            (folder.join("store"), Some(TemporaryFolder(folder)))
+    let files = Files { passages: &args.passages, embeddings: &args.embeddings, allow_missing: args.allow_missing };
+    let paths = files.find()?;
+    encoder.limit_tokens(args.passage_maxlength);
+    let (text, max_tokens) = (args.text.options(), encoder.info().max_tokens);
+    let mut options = BuildOptions { text, ..BuildOptions::default() };
+    if args.save_or_load_index {
+        let folder = paths[0].with_file_name("index.selfrag");
+        let made_of = MadeOf::new(&args.passages, &paths, text, max_tokens, args.allow_missing)?;
+        if folder.join(MANIFEST).exists() {
+            if made_of.is_of(&folder) {
+                eprintln!("{}: made of the same files before, taken as it is", folder.display());
+                return Ok((folder, None));
+            }
+            eprintln!("{}: made of other files or with other options, made anew", folder.display());
         }
-    };
-    if args.save_or_load_index && folder.join(MANIFEST).exists() {
-        eprintln!("{}: taken as it is", folder.display());
+        MadeOf::forget(&folder)?;
+        let matched = files.open(&paths, encoder, &options).await?;
+        options.precisions = vec![own_precision(&matched)];
+        files.build(&matched, &folder, &options).await?;
+        made_of.write(&folder)?;
         return Ok((folder, None));
     }
-    let files = Files { passages: &args.passages, embeddings: &args.embeddings, allow_missing: args.allow_missing };
-    let mut options = BuildOptions { text: args.text.options(), ..BuildOptions::default() };
-    let matched = files.open(encoder, &options).await?;
-    options.precisions = vec![if matched.is_f32() { Precision::F32 } else { Precision::F16 }];
+    let matched = files.open(&paths, encoder, &options).await?;
+    options.precisions = vec![own_precision(&matched)];
+    let temporary = TemporaryFolder::new()?;
+    let values = own_precision(&matched).file_bytes(matched.len() as u64, matched.dim() as u64).unwrap_or(u64::MAX);
+    eprintln!(
+        "making a store for this run in {} (TMPDIR names another place): {:.1} MB of vectors, and the passages; --save-or-load-index keeps it",
+        temporary.0.display(),
+        values as f64 / 1e6
+    );
+    // It lies in the folder, so that an unfinished one beside it goes too.
+    let folder = temporary.0.join("store");
     files.build(&matched, &folder, &options).await?;
-    Ok((folder, temporary))
+    Ok((folder, Some(temporary)))
+}
+
+fn own_precision(matched: &Matched) -> Precision {
+    if matched.is_f32() { Precision::F32 } else { Precision::F16 }
 }

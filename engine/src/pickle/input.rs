@@ -53,9 +53,7 @@ impl<'a> Input<'a> {
 
     /// Bytes that were passed over, at most [`WINDOW`].
     pub(super) fn peek(&mut self, at: u64, len: usize) -> Result<&[u8]> {
-        if len > WINDOW {
-            return Err(self.bad(&format!("a piece of {len} bytes, at most {WINDOW} expected")));
-        }
+        self.check(len)?;
         let end = at + len as u64;
         if at < self.window_start || end > self.window_start + self.window.len() as u64 {
             let size = (self.size - at).min(WINDOW as u64) as usize;
@@ -65,6 +63,23 @@ impl<'a> Input<'a> {
         }
         let from = (at - self.window_start) as usize;
         Ok(&self.window[from..from + len])
+    }
+
+    /// Bytes from anywhere. The window only goes on, to what is next to it: pieces far apart, asked for in turns, cost what they are long.
+    pub(super) fn piece(&mut self, at: u64, len: usize) -> Result<Vec<u8>> {
+        let near = self.window_start..=self.window_start + (self.window.len() + WINDOW) as u64;
+        if near.contains(&at) {
+            return Ok(self.peek(at, len)?.to_vec());
+        }
+        self.check(len)?;
+        block_on(self.source.read(self.start + at, len))
+    }
+
+    fn check(&self, len: usize) -> Result<()> {
+        if len <= WINDOW {
+            return Ok(());
+        }
+        Err(self.bad(&format!("a piece of {len} bytes, at most {WINDOW} expected")))
     }
 
     /// A little-endian number of `len` ≤ 8 bytes.

@@ -9,6 +9,8 @@
 
 mod input;
 pub(crate) mod numpy;
+#[cfg(test)]
+mod tests;
 pub(crate) mod torch;
 
 use std::collections::HashMap;
@@ -16,8 +18,11 @@ use std::collections::HashMap;
 use crate::{Error, Result};
 use input::Input;
 
-/// Most arguments of a call, numbers of a shape, parts of a state: a stream must not grow by naming one large tuple again and again.
+/// Most arguments of a call, parts of a state: a stream must not grow by naming one large tuple again and again.
 const MOST_PARTS: usize = 64;
+
+/// Most objects on the stack: Python's pickle puts a thousand items at a time into a container.
+const MOST_STACKED: usize = 1 << 20;
 
 /// What is read, which says what names may be called on.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,10 +34,19 @@ enum Kind {
 }
 
 impl Kind {
-    /// Most objects on the stack, among the containers, in the memo.
-    fn most_objects(self) -> usize {
+    /// Most containers, and what else functions make.
+    fn most_nodes(self) -> usize {
         match self {
             Self::State => 1 << 20,
+            // Ids are none: the pair, its list and an array take a dozen.
+            Self::Array => 1 << 10,
+        }
+    }
+
+    /// Most items in all containers together, and in the memo.
+    fn most_items(self) -> usize {
+        match self {
+            Self::State => 1 << 22,
             // All of Wikipedia in one file has 21 million ids.
             Self::Array => 1 << 26,
         }
@@ -129,17 +143,22 @@ struct Machine<'a> {
     input: Input<'a>,
     stack: Vec<Object>,
     arena: Vec<Node>,
+    /// In all containers together.
+    items: usize,
     memo: HashMap<u32, Object>,
 }
 
 impl<'a> Machine<'a> {
     fn new(kind: Kind, input: Input<'a>) -> Self {
-        Self { kind, input, stack: Vec::new(), arena: Vec::new(), memo: HashMap::new() }
+        Self { kind, input, stack: Vec::new(), arena: Vec::new(), items: 0, memo: HashMap::new() }
     }
 
     fn run(&mut self) -> Result<Object> {
         loop {
-            if self.stack.len().max(self.arena.len()).max(self.memo.len()) > self.kind.most_objects() {
+            if self.stack.len() > MOST_STACKED
+                || self.arena.len() > self.kind.most_nodes()
+                || self.items.max(self.memo.len()) > self.kind.most_items()
+            {
                 return Err(self.bad(&format!("more objects than {} has", self.kind.name())));
             }
             match self.input.take(1)?[0] {
@@ -173,6 +192,7 @@ impl<'a> Machine<'a> {
             0x85..=0x87 => self.short_tuple(usize::from(opcode - 0x84))?,
             b't' => {
                 let items = self.pop_to_mark()?;
+                self.items += items.len();
                 self.push_node(Node::Tuple(items));
             }
             b'a' | b'e' => self.append(opcode)?,
@@ -265,6 +285,7 @@ impl<'a> Machine<'a> {
 
     fn append(&mut self, opcode: u8) -> Result<()> {
         let items = if opcode == b'a' { vec![self.pop()?] } else { self.pop_to_mark()? };
+        self.items += items.len();
         match self.top_node() {
             Some(Node::List(list)) => list.extend(items),
             _ => return Err(self.bad("a list expected to append to")),
@@ -282,6 +303,7 @@ impl<'a> Machine<'a> {
         if !items.len().is_multiple_of(2) {
             return Err(self.bad("a key without a value"));
         }
+        self.items += items.len();
         match self.top_node() {
             Some(Node::Dict(entries)) => {
                 entries.extend(items.as_chunks::<2>().0.iter().map(|[key, value]| (*key, *value)))
@@ -337,21 +359,21 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// A tuple of whole numbers that are not negative.
-    fn sizes(&self, object: Object) -> Option<Vec<usize>> {
+    /// A tuple of at most so many whole numbers that are not negative.
+    fn sizes(&self, object: Object, most: usize) -> Option<Vec<usize>> {
         let size = |item: &Object| match item {
             Object::Int(n) => usize::try_from(*n).ok(),
             _ => None,
         };
         match self.node(object) {
-            Some(Node::Tuple(items)) if items.len() <= MOST_PARTS => items.iter().map(size).collect(),
+            Some(Node::Tuple(items)) if items.len() <= most => items.iter().map(size).collect(),
             _ => None,
         }
     }
 
     /// A text's characters.
     fn read(&mut self, text: Text) -> Result<String> {
-        let bytes = self.input.peek(text.at, text.len as usize)?.to_vec();
+        let bytes = self.input.piece(text.at, text.len as usize)?;
         String::from_utf8(bytes).map_err(|e| self.input.bad_at(text.at, &e.utf8_error().to_string()))
     }
 

@@ -89,6 +89,9 @@ pub(crate) fn read_pair(file: &dyn ByteSource) -> Result<(Ids, Array)> {
     // What is not needed any more can be gigabytes.
     (machine.memo, machine.stack) = Default::default();
     let mut ids = Ids::default();
+    if let Some(Object::Text(first)) = list.first() {
+        machine.input.peek(first.at, 0)?;
+    }
     for (index, id) in list.iter().enumerate() {
         match id {
             // One text may be remembered and used again and again.
@@ -170,6 +173,6 @@ impl Machine<'_> {
         let (Some(Node::Dtype(dtype)), Some(Node::Bytes(bytes))) = (self.node(dtype), self.node(bytes)) else {
             return None;
         };
-        Some(Array { dtype: *dtype, shape: self.sizes(shape)?, is_fortran, bytes: *bytes })
+        Some(Array { dtype: *dtype, shape: self.sizes(shape, 2)?, is_fortran, bytes: *bytes })
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Storage {
     pub(crate) key: String,
 }
 
+/// Most dimensions of a tensor; a model's weights have two.
+const MOST_DIMENSIONS: usize = 8;
 /// Longest key of a storage; torch counts.
 const MOST_KEY: u32 = 64;
 
@@ -100,7 +102,7 @@ impl Machine<'_> {
             (Global::RebuildTensor, [storage, Object::Int(offset), shape, stride, ..]) => {
                 let Some(Node::Storage(storage)) = self.node(*storage) else { return None };
                 let offset = u64::try_from(*offset).ok()?;
-                let (shape, stride) = (self.sizes(*shape)?, self.sizes(*stride)?);
+                let (shape, stride) = (self.sizes(*shape, MOST_DIMENSIONS)?, self.sizes(*stride, MOST_DIMENSIONS)?);
                 Node::Tensor { storage: storage.clone(), offset, shape, stride }
             }
             _ => return None,

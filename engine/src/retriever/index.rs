@@ -86,7 +86,8 @@ impl Index {
         &self.store
     }
 
-    /// Embeds the first passage again and compares: names and hashes of files would refuse harmless conversions.
+    /// Embeds the first passage again, cut where the store's were, and compares: names and hashes of files would refuse harmless
+    /// conversions.
     async fn check_encoder(&mut self) -> Result<()> {
         let manifest = self.store.manifest();
         let (made_with, here) = (&manifest.encoder, self.embedder.info());
@@ -103,7 +104,11 @@ impl Index {
         let passage = self.store.passages(&[0]).await?.remove(0);
         let stored = self.store.vectors(0, self.store.precision()).await?.row(0);
         let text = made_with.passage_prefix.clone() + &made_with.text.passage(&passage);
-        let now = self.embedder.embed(&[text]).await?.remove(0);
+        self.embedder.limit_tokens(made_with.max_tokens);
+        let now = self.embedder.embed(&[text]).await;
+        // Questions have their own limit.
+        self.embedder.limit_tokens(here.max_tokens);
+        let now = now?.remove(0);
         same_encoder(&stored, &now).map_err(other)
     }
 

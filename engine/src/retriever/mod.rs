@@ -59,6 +59,8 @@ pub trait Embedder {
     fn dim(&self) -> usize;
     /// What a store made with it says about it.
     fn info(&self) -> manifest::EncoderInfo;
+    /// Texts are cut at `most` tokens from now on, at least 2, if the model does not cut them earlier.
+    fn limit_tokens(&mut self, most: usize);
     /// One vector a text.
     fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>>;
 }

@@ -51,22 +51,10 @@ pub(crate) struct StoredTensors {
 }
 
 impl StoredTensors {
-    /// The weights `stem` of a folder: safetensors before torch, one file or shards by their index.
+    /// The weights of a folder, from its [`weight_files`].
     pub(crate) fn open(folder: &Path, safetensors_stem: &str, torch_stem: &str) -> Result<Self> {
-        for (stem, extension) in [(safetensors_stem, "safetensors"), (torch_stem, "bin")] {
-            let single = folder.join(format!("{stem}.{extension}"));
-            let index_name = format!("{stem}.{extension}.index.json");
-            let paths = if single.exists() {
-                vec![single]
-            } else if let Some(index) = read_json(folder, &index_name)? {
-                shard_paths(folder, &index_name, &index)?
-            } else {
-                continue;
-            };
-            return Self::read(&paths, extension);
-        }
-        let expected = format!("{safetensors_stem}.safetensors or {torch_stem}.bin (or their .index.json) expected");
-        Err(Error::input(folder.display().to_string(), "weights", expected))
+        let (paths, extension) = weight_files(folder, safetensors_stem, torch_stem)?;
+        Self::read(&paths, extension)
     }
 
     fn read(paths: &[PathBuf], extension: &str) -> Result<Self> {
@@ -89,6 +77,25 @@ impl StoredTensors {
         }
         Ok(stored)
     }
+}
+
+/// The weight files of a folder and their extension: safetensors before torch, one file or shards by their index.
+pub(crate) fn weight_files(
+    folder: &Path,
+    safetensors_stem: &str,
+    torch_stem: &str,
+) -> Result<(Vec<PathBuf>, &'static str)> {
+    for (stem, extension) in [(safetensors_stem, "safetensors"), (torch_stem, "bin")] {
+        let single = folder.join(format!("{stem}.{extension}"));
+        let index_name = format!("{stem}.{extension}.index.json");
+        if single.exists() {
+            return Ok((vec![single], extension));
+        } else if let Some(index) = read_json(folder, &index_name)? {
+            return Ok((shard_paths(folder, &index_name, &index)?, extension));
+        }
+    }
+    let expected = format!("{safetensors_stem}.safetensors or {torch_stem}.bin (or their .index.json) expected");
+    Err(Error::input(folder.display().to_string(), "weights", expected))
 }
 
 /// The shard files that an index names, each once, in order of name.

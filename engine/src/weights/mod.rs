@@ -15,7 +15,7 @@ mod types;
 #[cfg(feature = "cli")]
 pub mod convert;
 #[cfg(feature = "cli")]
-mod folder;
+pub(crate) mod folder;
 #[cfg(feature = "cli")]
 pub mod hf;
 #[cfg(feature = "cli")]

@@ -83,7 +83,7 @@ fn file_name(path: &Path) -> String {
 /// A row and what to search for: its `question`, else its `instruction`.
 fn question(rows: &Rows, row: usize) -> crate::Result<(Map<String, Value>, String)> {
     let object = rows.object(row)?;
-    let text = ["question", "instruction"].iter().find_map(|key| object.get(*key)).and_then(Value::as_str);
+    let text = first_known(&object, ["question", "instruction"]).and_then(Value::as_str);
     match text.map(str::to_owned) {
         Some(text) => Ok((object, text)),
         None => {
@@ -115,13 +115,23 @@ pub(super) fn contexts(hits: &[Hit]) -> Vec<Value> {
     hits.iter().map(context).collect()
 }
 
-/// `answers`, or `answer`: a text or a list of them.
+/// The first of these keys that has a value.
+fn first_known<'a>(row: &'a Map<String, Value>, keys: [&str; 2]) -> Option<&'a Value> {
+    keys.iter().filter_map(|key| row.get(*key)).find(|value| !value.is_null())
+}
+
+/// `answers`, or `answer`: a text or a list of them; numbers count as their digits.
 fn answers(row: &Map<String, Value>) -> Option<Answers> {
-    match row.get("answers").or(row.get("answer"))? {
-        Value::String(answer) => Some(Answers::new([answer.as_str()])),
-        Value::Array(answers) => Some(Answers::new(answers.iter().filter_map(Value::as_str))),
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
         _ => None,
-    }
+    };
+    let texts: Vec<String> = match first_known(row, ["answers", "answer"])? {
+        Value::Array(answers) => answers.iter().filter_map(text).collect(),
+        answer => vec![text(answer)?],
+    };
+    Some(Answers::new(texts.iter().map(String::as_str)))
 }
 
 /// Of a finished row with answers: the place of the first passage with one, if any has one.
@@ -165,6 +175,25 @@ fn recall(finished: &[Option<Option<usize>>], n_docs: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_null_is_not_there_and_numbers_are_digits() {
+        let rows = [
+            r#"{"question": null, "instruction": "i", "answers": null, "answer": "in 1969"}"#,
+            r#"{"question": "q", "instruction": "i", "answers": ["x", 1969]}"#,
+            r#"{"question": "q", "answers": 1969}"#,
+            r#"{"question": "q", "answers": ["1968", null, {}]}"#,
+            r#"{"question": "q", "answers": null}"#,
+            r#"{"question": 1, "instruction": null}"#,
+        ];
+        let rows = Rows::new("r", rows.join("\n").into_bytes());
+        let questions: Vec<_> = (0..5).map(|row| question(&rows, row).unwrap()).collect();
+        assert_eq!(questions.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["i", "q", "q", "q", "q"]);
+        let hit = |row: &Map<String, Value>| answers(row).map(|answers| answers.are_in("It was in 1969."));
+        let hits: Vec<_> = questions.iter().map(|(row, _)| hit(row)).collect();
+        assert_eq!(hits, [Some(true), Some(true), Some(true), Some(false), None]);
+        assert!(question(&rows, 5).unwrap_err().to_string().contains("r: line 6"));
+    }
 
     #[test]
     fn recall_counts_questions_with_answers() {

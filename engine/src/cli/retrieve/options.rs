@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", conflicts_with = "data")]
     pub(super) query: Option<String>,
     /// Passages for a question.
-    #[arg(long, aliases = ["n_docs", "ndocs"], default_value_t = 20, value_name = "N")]
+    #[arg(long, aliases = ["n_docs", "ndocs"], default_value_t = 100, value_name = "N")]
     pub(super) n_docs: usize,
     /// The store to search [default: public/corpus].
     #[arg(long, value_name = "DIR")]
@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long = "passages-embeddings", aliases = ["passages_embeddings", "embeddings"], num_args = 1.., value_name = "GLOB",
         requires = "passages")]
     pub(super) embeddings: Vec<String>,
-    /// Keep the store that is made of the embeddings beside them, in index.selfrag, and take it up if it is there.
+    /// Keep the store that is made of the embeddings beside them, in index.selfrag; if it is there and was made of the same files, take it.
     #[arg(long, alias = "save_or_load_index")]
     pub(super) save_or_load_index: bool,
     /// Leave out passages without an embedding and embeddings without a passage instead of refusing them.
@@ -48,7 +48,7 @@ pub struct Args {
     /// The encoder: a GGUF file or a Hugging Face folder [default: models/encoder.gguf].
     #[arg(long, aliases = ["model_name_or_path", "model-name-or-path", "encoder"], value_name = "MODEL")]
     pub(super) model: Option<PathBuf>,
-    /// Vectors to search in, of those that the store has: f32, f16 or int8 [default: the smallest].
+    /// Vectors to search in, of those that the store has: f32, f16 or int8 [default: the most exact].
     #[arg(long, value_parser = ["f32", "f16", "int8"])]
     precision: Option<String>,
     /// Search the store's HNSW graph on the CPU.
@@ -63,6 +63,9 @@ pub struct Args {
     /// Tokens that a question is cut at, if the model does not cut it earlier.
     #[arg(long, alias = "question_maxlength", default_value_t = 512, value_name = "N")]
     pub(super) question_maxlength: usize,
+    /// With embeddings: tokens that their passages were cut at, if the model did not cut them earlier.
+    #[arg(long, alias = "passage_maxlength", default_value_t = 512, value_name = "N")]
+    pub(super) passage_maxlength: usize,
     /// With embeddings: how their texts were prepared. Questions are prepared as a store's passages were.
     #[command(flatten)]
     pub(super) text: TextArgs,
@@ -154,13 +157,13 @@ mod tests {
 
     #[test]
     fn the_originals_options_are_understood() {
-        let all = "--query q --passages p.tsv --passages_embeddings e/* --output_dir o --n_docs 20 --validation_workers 32 \
+        let all = "--query q --passages p.tsv --passages_embeddings e/* --output_dir o --validation_workers 32 \
             --per_gpu_batch_size 64 --save_or_load_index --model_name_or_path m --no_fp16 --question_maxlength 200 \
             --indexing_batch_size 1000000 --projection_size 768 --n_subquantizers 0 --n_bits 8 --lang en fr --dataset none --lowercase \
             --normalize_text";
         let args = parse(&all.split_whitespace().collect::<Vec<_>>().join(" "));
         assert!(args.check().is_ok() && args.outputs().unwrap().is_empty() && args.save_or_load_index);
-        assert_eq!((args.n_docs, args.question_maxlength, args.embeddings[0].as_str()), (20, 200, "e/*"));
+        assert_eq!((args.n_docs, args.question_maxlength, args.embeddings[0].as_str()), (100, 200, "e/*"));
         let refused = parse("--query q --n_subquantizers 64").check().unwrap_err().to_string();
         assert!(refused.contains("search is exact"), "{refused}");
     }

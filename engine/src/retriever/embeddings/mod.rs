@@ -166,8 +166,13 @@ impl Embeddings {
 pub fn find(patterns: &[String]) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let mut files = Vec::new();
     for pattern in patterns {
-        // As in a shell, `*` does not name what begins with a dot: files under way.
-        let dots = glob::MatchOptions { require_literal_leading_dot: true, ..Default::default() };
+        // A name may have characters of patterns.
+        if Path::new(pattern).is_file() {
+            files.push(pattern.into());
+            continue;
+        }
+        // As in a shell: letters are as they are, and `*` does not name what begins with a dot, files under way.
+        let dots = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
         let paths =
             glob::glob_with(pattern, dots).map_err(|e| Error::config("embeddings", format!("{pattern:?}: {e}")))?;
         let before = files.len();

@@ -2,7 +2,7 @@
 //!
 //! Beside the file lie, while it is made, `.NAME.values` (vectors as they come, bare) and `.NAME.journal` (a line for each finished piece,
 //! with a hash of its values). Pieces are embedded each for itself, so a run that was taken up gives the bytes of one that was not.
-//! Memory holds the shard's ids and one piece.
+//! `.NAME.json` stays: the settings that the file was made with. Memory holds the shard's ids and one piece.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,12 +13,13 @@ use std::{
 
 use half::f16;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::write;
 use crate::{
     Error, Result,
-    json_journal::JsonJournal,
+    json_journal::{JsonJournal, check_header},
     retriever::{
         Embedder, Passage,
         manifest::{EncoderInfo, sha256_hex},
@@ -42,6 +43,8 @@ pub struct Options {
     pub is_f32: bool,
     /// How texts are prepared.
     pub text: TextOptions,
+    /// Begin anew, whatever there is.
+    pub overwrite: bool,
 }
 
 /// What is told on the way.
@@ -49,6 +52,8 @@ pub struct Options {
 pub enum Progress {
     /// The shard's rows of the corpus, and the corpus's size.
     Rows(Range<u64>, u64),
+    /// The file is there already, made with the same settings.
+    Finished,
     /// Passages that an earlier, interrupted run had embedded.
     Resumed(u64),
     /// Passages embedded since the last event.
@@ -111,7 +116,11 @@ pub async fn embed(
         encoder: EncoderInfo { text: options.text, ..embedder.info() },
     };
     let value_bytes = if options.is_f32 { 4 } else { 2 };
-    let mut unfinished = Unfinished::open(output, &header, embedder.dim() * value_bytes)?;
+    if !options.overwrite && is_finished(output, &header)? {
+        progress(Progress::Finished);
+        return Ok(());
+    }
+    let mut unfinished = Unfinished::open(output, &header, embedder.dim() * value_bytes, options.overwrite)?;
     progress(Progress::Resumed(unfinished.rows));
 
     let mut passages = PassageFiles::unchecked(options.passages.clone()).skip(range.start as usize);
@@ -131,7 +140,32 @@ pub async fn embed(
             progress(Progress::Embedded(piece.len() as u64));
         }
     }
-    unfinished.finish(output, &ids, embedder.dim(), options.is_f32)
+    unfinished.finish(output, &header, &ids, embedder.dim(), options.is_f32)
+}
+
+/// What a finished file was made with.
+#[derive(Serialize, Deserialize)]
+struct Made<H> {
+    settings: H,
+    /// The file's size: another file of its name is not it.
+    bytes: u64,
+}
+
+/// Whether the file is there and was made with these settings. One of other or unknown settings is an error, not something to replace.
+fn is_finished(output: &Path, header: &Header) -> Result<bool> {
+    let (journal, record) = (beside(output, "journal"), beside(output, "json"));
+    let Ok(metadata) = fs::metadata(output) else { return Ok(false) };
+    let made: Option<Made<Value>> = fs::read(&record).ok().and_then(|json| serde_json::from_slice(&json).ok());
+    let problem = match made.filter(|made| made.bytes == metadata.len()) {
+        Some(made) => match check_header(&made.settings, header) {
+            Ok(()) => return Ok(true),
+            Err(problem) => problem,
+        },
+        // A run that was killed just before its end.
+        None if journal.exists() => return Ok(false),
+        None => "it is not known what made this file; name another output, or --overwrite".to_owned(),
+    };
+    Err(Error::input(output.display().to_string(), "settings", problem))
 }
 
 /// A hash of all passages and their number.
@@ -209,10 +243,10 @@ struct Unfinished {
 
 impl Unfinished {
     /// Begins, or takes up what an earlier run left: pieces up to the first whose values are not whole.
-    fn open(output: &Path, header: &Header, row_bytes: usize) -> Result<Self> {
+    fn open(output: &Path, header: &Header, row_bytes: usize, overwrite: bool) -> Result<Self> {
         let [journal_path, values_path] = ["journal", "values"].map(|kind| beside(output, kind));
         let mut pieces = Vec::new();
-        let mut journal = JsonJournal::open(&journal_path, header, false, &mut |line, bytes| {
+        let mut journal = JsonJournal::open(&journal_path, header, overwrite, &mut |line, bytes| {
             let bad = |e: serde_json::Error| {
                 Error::input(journal_path.display().to_string(), format!("line {line}"), e.to_string())
             };
@@ -248,8 +282,8 @@ impl Unfinished {
     }
 
     /// Puts the file together and removes the rest.
-    fn finish(mut self, output: &Path, ids: &Ids, dim: usize, is_f32: bool) -> Result<()> {
-        let part = beside(output, "part");
+    fn finish(mut self, output: &Path, header: &Header, ids: &Ids, dim: usize, is_f32: bool) -> Result<()> {
+        let (part, record) = (beside(output, "part"), beside(output, "json"));
         let written = self.values.seek(SeekFrom::Start(0)).and_then(|_| {
             let mut out = BufWriter::new(File::create(&part)?);
             write::head(&mut out, ids.iter(), ids.ends.len(), dim, is_f32)?;
@@ -259,7 +293,13 @@ impl Unfinished {
             }
             write::tail(&mut out)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-            fs::rename(&part, output)?;
+            // No record speaks of a file that it does not belong to, whenever this is killed.
+            match fs::remove_file(&record) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => fs::rename(&part, output)?,
+            }
+            let made = Made { settings: header, bytes: fs::metadata(output)?.len() };
+            fs::write(&record, serde_json::to_vec(&made).expect("settings are JSON"))?;
             fs::remove_file(&self.values_path)?;
             fs::remove_file(&self.journal_path)
         });

@@ -75,11 +75,6 @@ impl Encoder {
         self.bert.config()
     }
 
-    /// Texts are cut at `most` tokens from now on, at least 2, if the model does not cut them earlier.
-    pub fn limit_tokens(&mut self, most: usize) {
-        self.info.max_tokens = most.clamp(2, self.config().max_tokens);
-    }
-
     /// A text's ids: `[CLS]` … `[SEP]`, cut in front of the `[SEP]`.
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         let config = self.config();
@@ -109,6 +104,10 @@ impl Embedder for Encoder {
 
     fn info(&self) -> EncoderInfo {
         self.info.clone()
+    }
+
+    fn limit_tokens(&mut self, most: usize) {
+        self.info.max_tokens = most.clamp(2, self.config().max_tokens);
     }
 
     fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
