@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
+use super::clusters;
 use crate::{
     Error,
     gpu::{Gpu, Options as GpuOptions},
@@ -12,7 +13,9 @@ use crate::{
     retriever::{
         build::{Options, Progress, build},
         encoder::Encoder,
-        files::Folder,
+        clusters::search::{Clusters, Limits},
+        files,
+        open::clustered,
         passages::PassageFiles,
         store::Store,
         vectors::Precision,
@@ -31,14 +34,18 @@ pub struct Args {
 enum Command {
     /// Embeds passages and writes a store. An interrupted build goes on where it stopped.
     Build(Build),
+    /// Makes a clustered store from a flat one: questions read a few ranges of its files instead of loading it.
+    Cluster(clusters::Cluster),
+    /// Measures what a clustered store finds against exact search, in how many bytes and requests.
+    Recall(clusters::Recall),
     /// Shows what a store holds.
     Info {
-        /// The store's folder.
+        /// The store: a folder or the http:// address of one.
         store: PathBuf,
     },
     /// Reads every file of a store and checks hashes, passages and graph.
     Verify {
-        /// The store's folder.
+        /// The store: a folder or the http:// address of one.
         store: PathBuf,
     },
 }
@@ -72,6 +79,8 @@ struct Build {
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Build(args) => block_on(run_build(args)),
+        Command::Cluster(args) => block_on(clusters::cluster(args)),
+        Command::Recall(args) => block_on(clusters::recall(args)),
         Command::Info { store } => block_on(info(&store)),
         Command::Verify { store } => block_on(verify(&store)),
     }
@@ -136,7 +145,11 @@ fn sha256_of(path: &Path) -> crate::Result<String> {
 }
 
 async fn info(path: &Path) -> anyhow::Result<()> {
-    let store = Store::open(Box::new(Folder::new(path))).await?;
+    if clustered(files::at(path).as_ref()).await? {
+        clusters::info(Clusters::open(files::at(path), Limits::default()).await?.manifest());
+        return Ok(());
+    }
+    let store = Store::open(files::at(path)).await?;
     let manifest = store.manifest();
     let encoder = &manifest.encoder;
     println!("passages    {}", manifest.count);
@@ -158,9 +171,17 @@ async fn info(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn verify(path: &Path) -> anyhow::Result<()> {
-    let store = Store::open(Box::new(Folder::new(path))).await?;
     let mut bytes = 0;
-    store.verify(&mut |n| bytes += n).await?;
-    println!("{}: {} passages, {:.1} MB, all good", path.display(), store.manifest().count, bytes as f64 / 1e6);
+    let mut progress = |n| bytes += n;
+    let count = if clustered(files::at(path).as_ref()).await? {
+        let store = Clusters::open(files::at(path), Limits::default()).await?;
+        store.verify(&mut progress).await?;
+        store.manifest().count
+    } else {
+        let store = Store::open(files::at(path)).await?;
+        store.verify(&mut progress).await?;
+        store.manifest().count
+    };
+    println!("{}: {count} passages, {:.1} MB, all good", path.display(), bytes as f64 / 1e6);
     Ok(())
 }
