@@ -170,7 +170,10 @@ pub(super) async fn cluster(args: Cluster) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&manifest.measured)?);
     } else {
         println!("{}", args.output.display());
-        eprintln!("{} passages in {} clusters, {} probes a question", manifest.count, manifest.clusters, manifest.probes);
+        eprintln!(
+            "{} passages in {} clusters, {} probes a question",
+            manifest.count, manifest.clusters, manifest.probes
+        );
         table(&manifest.measured);
     }
     Ok(())

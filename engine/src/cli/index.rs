@@ -12,8 +12,8 @@ use crate::{
     platform::block_on,
     retriever::{
         build::{Options, Progress, build},
-        encoder::Encoder,
         clusters::search::{Clusters, Limits},
+        encoder::Encoder,
         files,
         open::clustered,
         passages::PassageFiles,

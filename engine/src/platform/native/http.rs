@@ -121,7 +121,10 @@ fn get(url: &str, wanted: Option<Wanted>, most: u64, stopped: &dyn Fn() -> bool)
     }
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     if let Some(encoding) = header("content-encoding").filter(|encoding| *encoding != "identity") {
-        return Err(refuse(false, format!("Content-Encoding is {encoding:?}: a range of an encoded file is of no use")));
+        return Err(refuse(
+            false,
+            format!("Content-Encoding is {encoding:?}: a range of an encoded file is of no use"),
+        ));
     }
     match wanted {
         Some(wanted) if status == 206 => {
@@ -153,14 +156,15 @@ fn get(url: &str, wanted: Option<Wanted>, most: u64, stopped: &dyn Fn() -> bool)
     let length = bytes.len() as u64;
     match wanted {
         _ if length > most => Err(refuse(false, format!("more than the expected {most} bytes"))),
-        Some(_) if length < most => {
-            Err(refuse(true, format!("the connection ended after {length} of {most} bytes")))
-        }
+        Some(_) if length < most => Err(refuse(true, format!("the connection ended after {length} of {most} bytes"))),
         _ => Ok(bytes),
     }
 }
 
 /// Whether asking again may help.
 fn is_transient(error: &ureq::Error) -> bool {
-    matches!(error, ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_))
+    matches!(
+        error,
+        ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_)
+    )
 }

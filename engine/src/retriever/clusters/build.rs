@@ -13,12 +13,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::{
     codes::{Random, Rotation, encode},
     format::{
-        Block, Cluster, MAX_BLOCK, MAX_RECORD, Manifest, Part, Record, Table, block_bytes, record_bytes, record_length,
+        Block, Cluster, MAX_BLOCK, MAX_RECORD, Manifest, Part, Place, Table, block_bytes, record_bytes, record_length,
     },
     kmeans::{self, Balance, CHOICES, Centroids},
     measure,
@@ -82,7 +83,7 @@ pub enum Progress {
 }
 
 /// What an unfinished build belongs to.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct State {
     /// Hash of the flat store's manifest.
     store: String,
@@ -212,11 +213,7 @@ impl Work<'_> {
     }
 
     /// Every row's cluster, and the sums of each cluster's rows and of their lengths.
-    async fn assign(
-        &self,
-        centroids: &Centroids,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<(Vec<Placed>, Sums)> {
+    async fn assign(&self, centroids: &Centroids, progress: &mut dyn FnMut(Progress)) -> Result<(Vec<Placed>, Sums)> {
         let (shards, dim) = (self.store.shards(), self.store.manifest().dim);
         let mut balance = Balance::new(self.store.manifest().count as usize, centroids.rows());
         let mut sums = Sums { values: vec![0.0; centroids.values.len()], lengths: vec![0.0; centroids.rows()] };
@@ -265,7 +262,7 @@ impl Work<'_> {
         let (shards, dim, bits) = (self.store.shards(), self.store.manifest().dim, self.state.bits);
         let files = PartFiles::open(&self.folder, &layout.parts)?;
         let rotation = Rotation::new(dim, layout.manifest.rotation);
-        let code_bytes = super::codes::code_bytes(dim, bits) as u64;
+        let code_bytes = super::codes::code_bytes(dim, bits);
         // Rows of each cluster so far, and bytes of their records.
         let mut next = vec![(0usize, 0u64); layout.table.clusters.len()];
         let mut first = 0;
@@ -291,18 +288,18 @@ impl Work<'_> {
                         let mean = layout.mean(placed[first + row].cluster as usize);
                         let mut residual: Vec<f32> = vectors.row(row).iter().zip(mean).map(|(x, c)| x - c).collect();
                         rotation.apply(&mut residual);
-                        let mut code = Vec::with_capacity(code_bytes as usize);
-                        let factor = encode(&residual, bits, &mut code);
+                        let mut code = Vec::with_capacity(code_bytes);
+                        let factor = encode(&residual, bits, &mut code).min(f16::MAX.to_f32());
                         let mut vector = Vectors::new(Precision::Int8, dim);
                         vector.extend_rows(&vectors, row..row + 1);
-                        let record = record_bytes((first + row) as u32, &vector, &text[lines[row].clone()]);
-                        let end = (start + record.len() as u64) as u32;
-                        // The four columns of a block.
-                        let (at, m, slot) = (cluster.codes.start, cluster.rows as u64, *slot as u64);
-                        let fields = [factor.to_le_bytes(), end.to_le_bytes(), Record::check(&record)];
-                        let columns = fields.iter().enumerate();
-                        let columns = columns.map(|(i, field)| (at + (i as u64 * m + slot) * 4, &field[..]));
-                        let columns = columns.chain([(at + 12 * m + slot * code_bytes, &code[..])]);
+                        let number = placed[first + row].cluster as usize;
+                        let place = Place { build: &layout.manifest.build, cluster: number, row: *slot };
+                        let record = record_bytes(place, (first + row) as u32, &vector, &text[lines[row].clone()]);
+                        let factor = f16::from_f32(factor).to_le_bytes();
+                        let length = (record.len() as u16).to_le_bytes();
+                        let columns = Block::columns(cluster.rows, *slot, code_bytes).into_iter();
+                        let columns = columns.zip([&factor[..], &length, &code]);
+                        let columns = columns.map(|(at, bytes)| (cluster.codes.start + at, bytes));
                         let (codes, records) = &files.0[cluster.part];
                         let written = columns
                             .map(|(at, bytes)| codes.write_all_at(bytes, at))
@@ -420,9 +417,13 @@ impl Layout {
         let mean = |c: usize| -> Vec<f32> {
             sums.values[c * dim..(c + 1) * dim].iter().map(|x| (x / sizes[c].0 as f64) as f32).collect()
         };
-        let order = kmeans::chain(&Centroids { dim, values: used.iter().flat_map(|c| mean(*c)).collect() });
+        let order = kmeans::near_each_other(
+            &Centroids { dim, values: used.iter().flat_map(|c| mean(*c)).collect() },
+            state.seed,
+        );
 
         let mut manifest = Manifest::new(dim, flat.encoder.clone(), bits, state.seed);
+        manifest.build = sha256_hex(&serde_json::to_vec(&State { written: 0, ..state.clone() }).expect("plain fields"));
         (manifest.count, manifest.clusters) = (flat.count, used.len() as u64);
         let mut table = Table { clusters: Vec::new(), centroids: Vectors::new(Precision::Int8, dim) };
         let (mut parts, mut means, mut numbers) = (Vec::<Part>::new(), Vec::new(), vec![u32::MAX; sizes.len()]);
@@ -431,7 +432,8 @@ impl Layout {
             let (rows, bytes) = sizes[old];
             let block = block_bytes(rows, dim, bits);
             if block > MAX_BLOCK || bytes > MAX_SHARD_BYTES {
-                let problem = format!("a cluster of {rows} rows and {bytes} bytes of records; more clusters are needed");
+                let problem =
+                    format!("a cluster of {rows} rows and {bytes} bytes of records; more clusters are needed");
                 return Err(Error::config("clusters", problem));
             }
             if parts.is_empty() || (records > 0 && records + bytes > state.part_bytes) {

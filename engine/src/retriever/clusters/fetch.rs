@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A file of at most so many bytes is fetched whole from a host without ranges.
-pub const MAX_WHOLE: u64 = 16 << 20;
+pub(super) const MAX_WHOLE: u64 = 16 << 20;
 /// Bytes of such files that are kept.
 const KEEP_WHOLE: u64 = 128 << 20;
 
@@ -84,7 +84,8 @@ impl Fetch {
         }
         if info.bytes > MAX_WHOLE {
             let hint = "cluster the store again with a smaller --part-bytes, or use a host with range requests";
-            let problem = format!("the host has no range requests, and the file's {} bytes are too many: {hint}", info.bytes);
+            let problem =
+                format!("the host has no range requests, and the file's {} bytes are too many: {hint}", info.bytes);
             return Err(Error::Network { url: format!("{}: {}", self.files.name(), info.file), problem });
         }
         let file = Rc::new(self.file(info).await?);

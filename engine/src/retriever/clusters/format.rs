@@ -4,18 +4,21 @@
 //! | --- | --- |
 //! | `manifest.json` | `{ "sha256": "… of \"clusters\" in compact JSON", "clusters": { … } }`, see [`Manifest`] |
 //! | `clusters.bin` | for K clusters: rows (u32 each), bytes of records (u32), first 8 bytes of the code block's SHA-256, share (f32), centroids as an int8 vectors file |
-//! | `codes-00000.bin`, … | a code block for each cluster: for m rows factors (f32 each), ends of records in the cluster (u32), first 4 bytes of the record's SHA-256, codes |
-//! | `records-00000.bin`, … | for each row: its number in the flat store (u32), scale (f32), int8 values, the passage as JSON |
+//! | `codes-00000.bin`, … | a code block for each cluster: for m rows factors (f16 each), lengths of records (u16), codes |
+//! | `records-00000.bin`, … | for each row: first 4 bytes of a SHA-256, its number in the flat store (u32), scale (f32), int8 values, the passage as JSON |
 //!
 //! All numbers are little-endian. Clusters lie in one order in all files, near ones next to each other; part i of codes and of records
 //! holds the same clusters. A centroid is the members' mean direction at their mean length, which ranks clusters; codes are of
 //! residuals to share · centroid, the mean itself.
 //!
-//! The manifest has a hash of itself and of `clusters.bin`, this one has those of code blocks, and these those of records: whatever is
-//! read is checked before it is used.
+//! The manifest has a hash of itself and of `clusters.bin`, and this one has those of code blocks. A record has its own, over the build
+//! (the manifest's `build`), its cluster and row, and its content: whatever is read is checked before it is used, and a record of
+//! another place or build is not taken for the right one. The hash is not in the code block because round 1 reads a thousand times as
+//! many of its rows as records.
 
 use std::{collections::BTreeSet, ops::Range};
 
+use half::f16;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -32,15 +35,15 @@ use crate::{
 /// Largest code block, in bytes: one is in memory whole.
 pub const MAX_BLOCK: u64 = 16 << 20;
 /// Longest record.
-pub const MAX_RECORD: u64 = 4 << 20;
+pub const MAX_RECORD: u64 = u16::MAX as u64;
 /// Most clusters.
 pub const MAX_CLUSTERS: u64 = 1 << 20;
 /// Bytes of a row in a code block beside its code.
-const ROW_BYTES: usize = 12;
+const ROW_BYTES: usize = 4;
 /// Bytes of a cluster in the table beside its centroid.
 const CLUSTER_BYTES: u64 = 20;
 /// Bytes of a record beside its vector and passage; a passage has `{"id":"","title":"","text":""}` at least.
-const RECORD_BYTES: usize = 8;
+const RECORD_BYTES: usize = 12;
 const LEAST_PASSAGE: usize = 30;
 
 const FORMAT: &str = "selfrag-clusters";
@@ -63,6 +66,8 @@ pub struct Manifest {
     pub metric: String,
     /// What made the vectors; questions must go through the same.
     pub encoder: EncoderInfo,
+    /// A hash of the flat store and of how it was clustered.
+    pub build: String,
     /// Bits of a value in codes, 1 to 4.
     pub bits: usize,
     /// Seed of the rotation.
@@ -104,15 +109,15 @@ pub struct Measured {
     /// Mean share of the ten best of exact search over the flat store that were found.
     pub recall_at_10: f32,
     /// Mean bytes of a question whose answer is not cached at all.
-    pub bytes: f64,
+    pub bytes: f32,
     /// Most bytes of a question.
     pub most_bytes: u64,
     /// Mean requests.
-    pub requests: f64,
+    pub requests: f32,
     /// Most requests.
     pub most_requests: usize,
     /// Mean clusters searched, those between wanted ones included.
-    pub clusters: f64,
+    pub clusters: f32,
 }
 
 /// Where the questions of a measurement come from.
@@ -153,6 +158,7 @@ impl Manifest {
             dim,
             metric,
             encoder,
+            build: "0".repeat(64),
             bits,
             rotation,
             clusters: 0,
@@ -197,6 +203,9 @@ impl Manifest {
         }
         if self.bits == 0 || self.bits > codes::MAX_BITS {
             return fail("bits".into(), format!("{}, 1 to {} expected", self.bits, codes::MAX_BITS));
+        }
+        if !is_sha256(&self.build) {
+            return fail("build".into(), "64 hexadecimal digits expected".into());
         }
         if !is_sha256(&self.encoder.sha256) || self.encoder.max_tokens == 0 {
             return fail("encoder".into(), "64 hexadecimal digits and a positive max_tokens expected".into());
@@ -339,26 +348,19 @@ pub struct Block {
     pub factors: Vec<f32>,
     /// Where each row's record ends, from the start of the cluster's records.
     pub ends: Vec<u32>,
-    /// First bytes of each record's SHA-256.
-    pub checks: Vec<[u8; 4]>,
     /// (rows, bytes of a code)
     pub codes: Vec<u8>,
 }
 
 impl Block {
-    /// The block's bytes; only builds write.
-    #[cfg(feature = "cli")]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes: Vec<u8> = self.factors.iter().flat_map(|x| x.to_le_bytes()).collect();
-        bytes.extend(self.ends.iter().flat_map(|x| x.to_le_bytes()));
-        bytes.extend(self.checks.iter().flatten());
-        bytes.extend(&self.codes);
-        bytes
-    }
-
     /// First bytes of a block's SHA-256.
     pub fn check(bytes: &[u8]) -> [u8; 8] {
         Sha256::digest(bytes)[..8].try_into().expect("eight of 32 bytes")
+    }
+
+    /// Where the columns of a row begin in a block of so many rows: factor, length, code.
+    pub fn columns(rows: usize, row: usize, code_bytes: usize) -> [u64; 3] {
+        [2 * row as u64, 2 * (rows + row) as u64, (ROW_BYTES * rows + code_bytes * row) as u64]
     }
 
     /// Reads and checks the block of a cluster; `name` names its file in errors.
@@ -368,29 +370,28 @@ impl Block {
             let problem = "the code block's SHA-256 differs from the table's: the file is damaged or another build's";
             return Err(Error::input(name, format!("byte {}", cluster.codes.start), problem));
         }
-        let (factors, rest) = bytes.split_at(cluster.rows * 4);
-        let (ends, rest) = rest.split_at(cluster.rows * 4);
-        let (checks, codes) = rest.split_at(cluster.rows * 4);
-        let factors: Vec<f32> = (0..cluster.rows).map(|i| f32::from_bits(u32_at(factors, i))).collect();
-        let ends: Vec<u32> = (0..cluster.rows).map(|i| u32_at(ends, i)).collect();
+        let (factors, rest) = bytes.split_at(cluster.rows * 2);
+        let (lengths, codes) = rest.split_at(cluster.rows * 2);
+        let factors: Vec<f32> = factors.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect();
         if let Some(row) = factors.iter().position(|x| !x.is_finite()) {
             return Err(Error::input(name, place(row), "a factor that is infinite or not a number"));
         }
-        let mut start = 0;
-        for (row, end) in ends.iter().enumerate() {
-            let length = u64::from(*end).saturating_sub(start);
-            if length < (RECORD_BYTES + dim + LEAST_PASSAGE) as u64 || length > MAX_RECORD {
-                return Err(Error::input(name, place(row), format!("a record from {start} to {end}")));
+        let (mut end, mut ends) = (0, Vec::with_capacity(cluster.rows));
+        for (row, length) in lengths.as_chunks::<2>().0.iter().enumerate() {
+            let length = u16::from_le_bytes(*length);
+            if usize::from(length) < RECORD_BYTES + dim + LEAST_PASSAGE {
+                return Err(Error::input(name, place(row), format!("a record of {length} bytes")));
             }
-            start = u64::from(*end);
+            // No more than a block's bytes times 2^16 / 5.
+            end += u64::from(length);
+            ends.push(end as u32);
         }
         let records = cluster.records.end - cluster.records.start;
-        if start != records {
-            let problem = format!("records end at {start}, the table has {records} bytes");
+        if end != records {
+            let problem = format!("records end at {end}, the table has {records} bytes");
             return Err(Error::input(name, place(cluster.rows), problem));
         }
-        let checks = checks.as_chunks::<4>().0.to_vec();
-        Ok(Self { factors, ends, checks, codes: codes.to_vec() })
+        Ok(Self { factors, ends, codes: codes.to_vec() })
     }
 
     /// Where a row's record lies in the part's file.
@@ -411,12 +412,37 @@ pub struct Record {
     pub passage: Passage,
 }
 
-/// A record's bytes from its row, its int8 vector (scale, values) and its passage's JSON.
+/// Which record is meant.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The manifest's build.
+    pub build: &'a str,
+    /// Number of its cluster.
+    pub cluster: usize,
+    /// Its row within the cluster.
+    pub row: usize,
+}
+
+impl Place<'_> {
+    /// First bytes of the SHA-256 of the place and what is there.
+    fn check(self, content: &[u8]) -> [u8; 4] {
+        let mut hash = Sha256::new_with_prefix(self.build);
+        hash.update((self.cluster as u32).to_le_bytes());
+        hash.update((self.row as u32).to_le_bytes());
+        hash.update(content);
+        hash.finalize()[..4].try_into().expect("four of 32 bytes")
+    }
+}
+
+/// A record's bytes from its row in the flat store, its int8 vector and its passage's JSON.
 #[cfg(feature = "cli")]
-pub fn record_bytes(row: u32, vector: &Vectors, passage: &[u8]) -> Vec<u8> {
-    let mut bytes = row.to_le_bytes().to_vec();
+pub fn record_bytes(place: Place, row: u32, vector: &Vectors, passage: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; 4];
+    bytes.extend(row.to_le_bytes());
     bytes.extend(vector.to_bytes());
     bytes.extend(passage);
+    let check = place.check(&bytes[4..]);
+    bytes[..4].copy_from_slice(&check);
     bytes
 }
 
@@ -427,23 +453,18 @@ pub fn record_length(dim: usize, passage: usize) -> usize {
 }
 
 impl Record {
-    /// First bytes of a record's SHA-256.
-    pub fn check(bytes: &[u8]) -> [u8; 4] {
-        Sha256::digest(bytes)[..4].try_into().expect("four of 32 bytes")
-    }
-
-    /// Reads and checks the record at byte `start` of a file.
-    pub fn parse(name: &str, start: u64, dim: usize, count: u64, check: [u8; 4], bytes: &[u8]) -> Result<Self> {
+    /// Reads and checks a record, at byte `start` of the file that `name` names in errors, of a store of `count` rows.
+    pub fn parse(name: &str, start: u64, place: Place, dim: usize, count: u64, bytes: &[u8]) -> Result<Self> {
         let fail = |problem: String| Err(Error::input(name, format!("byte {start}"), problem));
-        if Self::check(bytes) != check || bytes.len() < RECORD_BYTES + dim {
-            return fail("the record's SHA-256 differs from its code block's: the file is damaged".into());
+        if bytes.len() < RECORD_BYTES + dim || place.check(&bytes[4..]) != bytes[..4] {
+            return fail("the record's SHA-256 is another: the file is damaged or another build's".into());
         }
         let (head, passage) = bytes.split_at(RECORD_BYTES + dim);
-        let row = u32_at(head, 0);
+        let row = u32_at(head, 1);
         if u64::from(row) >= count {
             return fail(format!("row {row} of {count}"));
         }
-        let vector = Vectors::from_bytes(name, Precision::Int8, 1, dim, &head[4..])?;
+        let vector = Vectors::from_bytes(name, Precision::Int8, 1, dim, &head[8..])?;
         match serde_json::from_slice(passage) {
             Ok(passage) => Ok(Self { row, vector, passage }),
             Err(error) => fail(error.to_string()),

