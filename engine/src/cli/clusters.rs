@@ -72,6 +72,9 @@ pub(super) struct Recall {
     /// Most kilobytes of a question.
     #[arg(long, default_value_t = Limits::default().bytes / 1000, value_name = "KB")]
     kilobytes: u64,
+    /// Reads all codes before the first question, which they are not counted for.
+    #[arg(long)]
+    preload: bool,
     #[command(flatten)]
     sample: SampleArgs,
     /// Prints the table as JSON.
@@ -185,12 +188,15 @@ pub(super) async fn recall(args: Recall) -> anyhow::Result<()> {
     let truth = Truth::new(&store, args.sample.vectors(&store).await?).await?;
     let bytes = args.kilobytes.saturating_mul(1000);
     let usual = Limits::default();
+    // All codes and not one record.
+    let codes: u64 = Clusters::open(files::at(&args.store), usual.clone()).await?.manifest().codes_bytes();
     let limits = Limits {
         requests: args.requests,
         block_requests: usual.block_requests.min(args.requests / 2),
         bytes,
         block_bytes: (bytes as f64 * (usual.block_bytes as f64 / usual.bytes as f64)) as u64,
-        cache_bytes: 0,
+        block_cache: if args.preload { codes as usize } else { 0 },
+        record_cache: 0,
         probes: None,
     };
     let open = |probes| Clusters::open(files::at(&args.store), Limits { probes, ..limits.clone() });
@@ -200,10 +206,20 @@ pub(super) async fn recall(args: Recall) -> anyhow::Result<()> {
         let problem = format!("{problem}, the clustered store has {} of {}", manifest.count, manifest.dim);
         return Err(Error::config("index", problem).into());
     }
-    let probes = if args.probes.is_empty() { usual_probes(manifest.clusters) } else { args.probes };
+    let probes = if args.preload {
+        vec![usize::try_from(manifest.clusters).unwrap_or(usize::MAX)]
+    } else if args.probes.is_empty() {
+        usual_probes(manifest.clusters)
+    } else {
+        args.probes
+    };
     let mut measured = Vec::new();
     for probes in probes {
-        measured.push(truth.measure(&open(Some(probes)).await?).await?);
+        let clusters = open(Some(probes)).await?;
+        if args.preload {
+            eprintln!("{:.1} MB of codes", clusters.preload().await? as f64 / 1e6);
+        }
+        measured.push(truth.measure(&clusters).await?);
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&measured)?);

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     codes::{Random, Rotation, encode},
     format::{
-        Block, Cluster, MAX_BLOCK, MAX_RECORD, Manifest, Part, Place, Table, block_bytes, record_bytes, record_length,
+        Block, Cluster, MAX_BLOCK, MAX_RECORD, Manifest, Part, Place, Table, block_bytes, is_clustered, record_bytes,
+        record_length,
     },
     kmeans::{self, Balance, CHOICES, Centroids},
     measure,
@@ -111,6 +112,11 @@ pub async fn build(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
     check_replaceable(output)?;
+    let old = fs::read(output.join(MANIFEST)).ok();
+    if old.is_some_and(|json| !is_clustered(&json)) {
+        let problem = "a store that is not clustered: choose an empty or new folder";
+        return Err(Error::input(output.display().to_string(), MANIFEST, problem));
+    }
     let count = store.manifest().count as usize;
     let clusters = options.clusters.unwrap_or_else(|| (4.0 * (count as f64).sqrt()) as usize).clamp(1, count.max(1));
     if count == 0 {
@@ -368,6 +374,15 @@ impl Work<'_> {
             if let Err(error) = rename(&self.folder, output) {
                 rename(&old, output)?;
                 return Err(error);
+            }
+            // Files that the old store did not know (a licence, say) move along.
+            let known = fs::read(old.join(MANIFEST)).ok().and_then(|json| Manifest::parse(MANIFEST, &json).ok());
+            for entry in known.iter().flat_map(|_| fs::read_dir(&old).into_iter().flatten().flatten()) {
+                let (name, to) = (entry.file_name(), output.join(entry.file_name()));
+                let is_its_own = known.iter().flat_map(Manifest::files).any(|file| file == name.to_string_lossy());
+                if !is_its_own && !to.exists() {
+                    rename(&entry.path(), &to)?;
+                }
             }
             return fs::remove_dir_all(&old).map_err(|e| Error::io(old.display().to_string(), e));
         }

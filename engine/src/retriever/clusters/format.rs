@@ -169,6 +169,17 @@ impl Manifest {
         }
     }
 
+    /// Names of all files, the manifest included.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let parts = self.parts.iter().flat_map(|part| [&part.codes, &part.records]);
+        parts.chain([&self.table]).map(|info| info.file.as_str()).chain([MANIFEST])
+    }
+
+    /// Bytes of all code blocks.
+    pub fn codes_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.codes.bytes).sum()
+    }
+
     /// The file's text, sealed with its hash.
     pub fn to_json(&self) -> Vec<u8> {
         let sealed = Sealed { sha256: self.seal(), clusters: self.clone() };

@@ -74,7 +74,7 @@ impl Truth {
         Ok(Self { sample, questions, left_out, best })
     }
 
-    /// Asks all questions, nothing in memory before any.
+    /// Asks all questions of a store whose cache is off, so that nothing is in memory before any, or whose codes are preloaded.
     pub async fn measure(&self, clusters: &Clusters) -> Result<Measured> {
         let mut measured = Measured {
             probes: clusters.probes(),
@@ -108,7 +108,7 @@ impl Truth {
     pub async fn table(&self, folder: &Path, probes: &[usize]) -> Result<Vec<Measured>> {
         let mut table = Vec::new();
         for probes in probes {
-            let limits = Limits { probes: Some(*probes), cache_bytes: 0, ..Limits::default() };
+            let limits = Limits { probes: Some(*probes), block_cache: 0, record_cache: 0, ..Limits::default() };
             table.push(self.measure(&Clusters::open(Box::new(Folder::new(folder)), limits).await?).await?);
         }
         Ok(table)
