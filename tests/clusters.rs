@@ -126,6 +126,7 @@ fn everything() -> Limits {
         requests: 1000,
         block_requests: 500,
         bytes: 1 << 30,
+        preload: 0,
         block_bytes: 1 << 29,
         ..Limits::default()
     }
@@ -209,6 +210,7 @@ fn limits_are_kept_and_costs_are_what_was_read() {
             block_requests: requests.div_ceil(2),
             bytes,
             block_bytes: bytes / 2,
+            preload: 0,
             block_cache: 0,
             record_cache: 0,
         };
@@ -242,7 +244,7 @@ fn limits_are_kept_and_costs_are_what_was_read() {
 #[test]
 fn a_search_equals_brute_force_over_the_probed_clusters() {
     let (_scratch, _store, files) = stores("clusters-brute");
-    let limits = Limits { probes: Some(3), block_cache: 0, record_cache: 0, ..everything() };
+    let limits = Limits { probes: Some(3), preload: 0, block_cache: 0, record_cache: 0, ..everything() };
     let some = clusters(files.clone(), limits).expect("the store opens");
     let all = clusters(files.clone(), everything()).expect("the store opens");
     for i in 0..10 {
@@ -284,12 +286,34 @@ fn rows_of(files: &MemoryFiles, clusters: &Clusters, number: usize) -> Vec<u32> 
 #[test]
 fn what_was_read_is_not_read_again() {
     let (_scratch, _store, files) = stores("clusters-cache");
-    let clusters = clusters(files, Limits::default()).expect("the store opens");
+    let clusters = clusters(files, Limits { preload: 0, ..Limits::default() }).expect("the store opens");
     let first = block_on(clusters.find(&question(1), 5)).expect("an answer");
     let again = block_on(clusters.find(&question(1), 5)).expect("an answer");
     assert!(first.cost.bytes > 0 && first.cost.requests > 0);
     assert_eq!((again.cost.bytes, again.cost.requests, again.cost.rounds), (0, 0, 0));
     assert_eq!(rows(&first), rows(&again));
+}
+
+#[test]
+fn with_codes_in_memory_a_question_takes_one_round_and_looks_at_every_row() {
+    let (_scratch, store, files) = stores("clusters-preload");
+    let all = block_on(store.all_vectors(Precision::Int8)).expect("vectors");
+    let limits = Limits { requests: 9, bytes: 60_000, record_cache: 0, ..Limits::default() };
+    let clusters = clusters(files, limits).expect("the store opens");
+    let parts = &clusters.manifest().parts;
+    let codes: u64 = parts.iter().map(|part| part.codes.bytes).sum();
+    assert!(clusters.preloaded() && clusters.opened().0 > codes + clusters.manifest().table.bytes);
+    assert_eq!(clusters.opened().1, 2 + parts.len());
+    let mut hits = 0;
+    for i in 0..20 {
+        let found = block_on(clusters.find(&question(i), 5)).expect("an answer");
+        assert!(found.cost.rounds == 1 && found.cost.clusters_searched == found.cost.clusters, "{:?}", found.cost);
+        assert!(found.cost.bytes <= 60_000 && found.cost.requests <= 9, "{:?}", found.cost);
+        let expected = flat::search(&all, &question(i), 5);
+        hits += expected.iter().filter(|scored| rows(&found).contains(&scored.row)).count();
+    }
+    assert!(hits >= 92, "{hits} of 100");
+    assert!(clusters.measured().is_some_and(|measured| measured.preloaded));
 }
 
 /// Stops a build by a panic at some event, as a kill would.
@@ -352,7 +376,7 @@ fn only_a_clustered_store_is_replaced_and_strangers_stay() {
 fn any_flipped_byte_is_found_by_verify_and_never_changes_an_answer() {
     let (_scratch, _store, good) = stores("clusters-damage");
     let answers = |files: &MemoryFiles| -> Result<Vec<Vec<(u32, String)>>> {
-        let clusters = clusters(files.clone(), Limits { block_cache: 0, record_cache: 0, ..everything() })?;
+        let clusters = clusters(files.clone(), Limits { preload: 0, block_cache: 0, record_cache: 0, ..everything() })?;
         let find = |i| -> Result<_> {
             let found = block_on(clusters.find(&question(i), 5))?;
             Ok(found.records.iter().map(|(record, _)| (record.row, record.passage.text.clone())).collect())
@@ -538,7 +562,14 @@ fn recall_is_kept_on_the_demo_passages() {
     let folder = scratch.0.join("clusters");
     block_on(build(&store, &folder, &options, &mut |_| {})).expect("clusters");
     // A quarter of all codes and records of a fortieth: what 2 MB are to a store twenty times as large.
-    let limits = Limits { bytes: 500_000, block_bytes: 200_000, block_cache: 0, record_cache: 0, ..Limits::default() };
+    let limits = Limits {
+        bytes: 500_000,
+        block_bytes: 200_000,
+        preload: 0,
+        block_cache: 0,
+        record_cache: 0,
+        ..Limits::default()
+    };
     let clusters = clusters(Folder::new(&folder), limits.clone()).expect("the store opens");
     let measured = block_on(truth.measure(&clusters)).expect("a measurement");
     println!("{measured:?}");

@@ -72,6 +72,12 @@ pub(super) struct Recall {
     /// Most kilobytes of a question.
     #[arg(long, default_value_t = Limits::default().bytes / 1000, value_name = "KB")]
     kilobytes: u64,
+    /// Most requests of the first round.
+    #[arg(long, default_value_t = Limits::default().block_requests, value_name = "N")]
+    block_requests: usize,
+    /// Most kilobytes of the first round.
+    #[arg(long, default_value_t = Limits::default().block_bytes / 1000, value_name = "KB")]
+    block_kilobytes: u64,
     /// Reads all codes before the first question, which they are not counted for.
     #[arg(long)]
     preload: bool,
@@ -186,16 +192,13 @@ pub(super) async fn cluster(args: Cluster) -> anyhow::Result<()> {
 pub(super) async fn recall(args: Recall) -> anyhow::Result<()> {
     let store = Store::open(files::at(&args.index)).await?;
     let truth = Truth::new(&store, args.sample.vectors(&store).await?).await?;
-    let bytes = args.kilobytes.saturating_mul(1000);
-    let usual = Limits::default();
-    // All codes and not one record.
-    let codes: u64 = Clusters::open(files::at(&args.store), usual.clone()).await?.manifest().codes_bytes();
     let limits = Limits {
         requests: args.requests,
-        block_requests: usual.block_requests.min(args.requests / 2),
-        bytes,
-        block_bytes: (bytes as f64 * (usual.block_bytes as f64 / usual.bytes as f64)) as u64,
-        block_cache: if args.preload { codes as usize } else { 0 },
+        block_requests: args.block_requests,
+        bytes: args.kilobytes.saturating_mul(1000),
+        block_bytes: args.block_kilobytes.saturating_mul(1000),
+        preload: if args.preload { u64::MAX } else { 0 },
+        block_cache: if args.preload { usize::MAX } else { 0 },
         record_cache: 0,
         probes: None,
     };
@@ -217,7 +220,8 @@ pub(super) async fn recall(args: Recall) -> anyhow::Result<()> {
     for probes in probes {
         let clusters = open(Some(probes)).await?;
         if args.preload {
-            eprintln!("{:.1} MB of codes", clusters.preload().await? as f64 / 1e6);
+            let (bytes, requests) = clusters.opened();
+            eprintln!("opened by {:.1} MB in {requests} requests", bytes as f64 / 1e6);
         }
         measured.push(truth.measure(&clusters).await?);
     }
@@ -236,12 +240,12 @@ fn table(measured: &[Measured]) {
         Sample::Questions => "questions",
         Sample::Rows => "rows of the store as questions; real ones lie elsewhere",
     };
-    println!("{} {sample}; nothing in memory before any", first.questions);
+    println!("{} {sample}; \"all\": every code in memory, else nothing before any", first.questions);
     println!("probes  searched  recall@10  kB mean   most  requests mean  most");
     for m in measured {
         println!(
             "{:>6} {:>9.1} {:>10.4} {:>8.0} {:>6.0} {:>14.1} {:>5}",
-            m.probes,
+            if m.preloaded { "all".to_owned() } else { m.probes.to_string() },
             m.clusters,
             m.recall_at_10,
             m.bytes / 1e3,

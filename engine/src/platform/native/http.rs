@@ -44,7 +44,7 @@ impl ByteSource for HttpSource {
 
     fn read(&self, offset: u64, len: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
         // Before anything is allocated: a lying header must not make us reserve gigabytes.
-        if !offset.checked_add(len as u64).is_some_and(|end| end <= self.size) {
+        if offset.checked_add(len as u64).is_none_or(|end| end > self.size) {
             return Box::pin(std::future::ready(Err(short_read(&self.url, offset, len, self.size))));
         }
         if len == 0 {

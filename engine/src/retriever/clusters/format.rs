@@ -102,13 +102,15 @@ pub struct Part {
 pub struct Measured {
     /// Clusters with the best centroids that were wanted.
     pub probes: usize,
+    /// Whether all codes were in memory, at no cost to the questions.
+    pub preloaded: bool,
     /// What was asked.
     pub sample: Sample,
     /// Number of questions.
     pub questions: usize,
     /// Mean share of the ten best of exact search over the flat store that were found.
     pub recall_at_10: f32,
-    /// Mean bytes of a question whose answer is not cached at all.
+    /// Mean bytes of a question; nothing else was in memory.
     pub bytes: f32,
     /// Most bytes of a question.
     pub most_bytes: u64,

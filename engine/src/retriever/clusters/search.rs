@@ -18,7 +18,7 @@ use super::{
     cache::{Cache, Key},
     codes::{DEVIATION, Estimator, Rotation, code_bytes},
     fetch::{Fetch, Taken},
-    format::{Block, Cluster, Manifest, Measured, Place, Record, Table},
+    format::{Block, Cluster, Manifest, Measured, Part, Place, Record, Table},
     plan::{Item, Read, covers, plan},
 };
 use crate::{
@@ -48,6 +48,9 @@ pub struct Limits {
     pub bytes: u64,
     /// Bytes of round 1.
     pub block_bytes: u64,
+    /// All code blocks are read when the store is opened, if they take no more bytes than this: questions then look at every row, and
+    /// need one round.
+    pub preload: u64,
     /// Bytes of code blocks kept in memory for later questions.
     pub block_cache: usize,
     /// Bytes of records kept likewise.
@@ -62,6 +65,7 @@ impl Default for Limits {
             block_requests: 9,
             bytes: 2_000_000,
             block_bytes: 1_400_000,
+            preload: 16_000_000,
             block_cache: 48 << 20,
             record_cache: 16 << 20,
         }
@@ -103,6 +107,8 @@ pub struct Clusters {
     limits: Limits,
     blocks: RefCell<Cache<Block>>,
     records: RefCell<Cache<Record>>,
+    preloaded: bool,
+    opened: Taken,
 }
 
 impl std::fmt::Debug for Clusters {
@@ -133,10 +139,21 @@ impl Clusters {
         drop(source);
         let fetch = Fetch::new(files);
         let table = Table::parse(&manifest, &fetch.file(&manifest.table).await?)?;
+        let opened = Taken { bytes: json.len() as u64 + manifest.table.bytes, requests: 2 };
         let rotation = Rotation::new(manifest.dim, manifest.rotation);
         let blocks = RefCell::new(Cache::new(limits.block_cache));
         let records = RefCell::new(Cache::new(limits.record_cache));
-        Ok(Self { fetch, manifest, table, rotation, limits, blocks, records })
+        let codes = manifest.codes_bytes();
+        let preloaded = codes <= limits.preload && codes <= limits.block_cache as u64;
+        let mut clusters = Self { fetch, manifest, table, rotation, limits, blocks, records, preloaded, opened };
+        if preloaded {
+            let whole = |(file, part): (usize, &Part)| Read { file, bytes: 0..part.codes.bytes };
+            let reads: Vec<Read> = clusters.manifest.parts.iter().enumerate().map(whole).collect();
+            let mut taken = Taken::default();
+            clusters.read_blocks(&reads, &mut taken).await?;
+            clusters.opened.add(taken);
+        }
+        Ok(clusters)
     }
 
     /// What the store holds.
@@ -159,9 +176,20 @@ impl Clusters {
         self.limits.probes.unwrap_or(self.manifest.probes)
     }
 
-    /// What was measured at the build for as many probes, or the next fewer.
+    /// What was measured at the build with all codes in memory, if they are; else for as many probes, or the next fewer.
     pub fn measured(&self) -> Option<&Measured> {
-        self.manifest.measured.iter().filter(|m| m.probes <= self.probes()).max_by_key(|m| m.probes)
+        let alike = self.manifest.measured.iter().filter(|m| m.preloaded == self.preloaded);
+        alike.filter(|m| m.preloaded || m.probes <= self.probes()).max_by_key(|m| m.probes)
+    }
+
+    /// Whether all codes are in memory.
+    pub fn preloaded(&self) -> bool {
+        self.preloaded
+    }
+
+    /// What opening the store took, in bytes and requests.
+    pub fn opened(&self) -> (u64, usize) {
+        (self.opened.bytes, self.opened.requests)
     }
 
     /// The `k` records with the largest inner products that the limits allow to find; fewer only where the store has fewer.
@@ -347,15 +375,6 @@ impl Clusters {
     fn record(&self, cluster: usize, row: usize, file: &str, start: u64, bytes: &[u8]) -> Result<Record> {
         let place = Place { build: &self.manifest.build, cluster, row };
         Record::parse(file, start, place, self.manifest.dim, self.manifest.count, bytes)
-    }
-
-    /// Reads all code blocks, as far as the cache holds them: later questions look at every row and need one round. Gives the bytes.
-    pub async fn preload(&self) -> Result<u64> {
-        let mut taken = Taken::default();
-        for (file, part) in self.manifest.parts.iter().enumerate() {
-            self.read_blocks(&[Read { file, bytes: 0..part.codes.bytes }], &mut taken).await?;
-        }
-        Ok(taken.bytes)
     }
 
     /// Any one record, to compare encoders with; none where there is none.
