@@ -33,6 +33,14 @@ pub enum Error {
         /// Status or cause.
         problem: String,
     },
+    /// A host that answers a range request with the whole file.
+    #[error("{url}: the server ignored the range request (status {status}, 206 expected)")]
+    NoRanges {
+        /// The address asked.
+        url: String,
+        /// The answer's status.
+        status: u16,
+    },
     /// The GPU is missing, too small, wrong or lost.
     #[error(transparent)]
     Gpu(#[from] GpuError),

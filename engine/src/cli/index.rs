@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use super::{embed::TextArgs, embeddings::Files};
+use super::{clusters, embed::TextArgs, embeddings::Files};
 use crate::{
     Error,
     gpu::{Gpu, Options as GpuOptions},
@@ -18,9 +18,11 @@ use crate::{
     retriever::{
         Embedder,
         build::{Options, Progress, build},
+        clusters::search::{Clusters, Limits},
         encoder::Encoder,
-        files::Folder,
+        files,
         manifest::Manifest,
+        open::clustered,
         passages::PassageFiles,
         store::Store,
         vectors::Precision,
@@ -44,9 +46,13 @@ pub struct Args {
 enum Command {
     /// Embeds passages, or takes files of embeddings, and writes a store. An interrupted build goes on where it stopped.
     Build(Build),
+    /// Makes a clustered store from a flat one: questions read a few ranges of its files instead of loading it.
+    Cluster(clusters::Cluster),
+    /// Measures what a clustered store finds against exact search, in how many bytes and requests.
+    Recall(clusters::Recall),
     /// Shows what a store holds.
     Info {
-        /// The store's folder.
+        /// The store: a folder or the http:// address of one.
         store: PathBuf,
     },
     /// Reads every file of a store and checks hashes, ids, passages and graph; measures recall@10 of its vectors and graph.
@@ -55,7 +61,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// The store's folder.
+    /// The store: a folder or the http:// address of one.
     store: PathBuf,
     /// Also hold the store against the files of passages that it was made of.
     #[arg(long, num_args = 1.., value_name = "FILE")]
@@ -106,6 +112,8 @@ struct Build {
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Build(args) => block_on(run_build(args)),
+        Command::Cluster(args) => block_on(clusters::cluster(args)),
+        Command::Recall(args) => block_on(clusters::recall(args)),
         Command::Info { store } => block_on(info(&store)),
         Command::Verify(args) => block_on(verify(&args)),
     }
@@ -193,7 +201,11 @@ fn weights_sha256(model: &Path) -> crate::Result<String> {
 }
 
 async fn info(path: &Path) -> anyhow::Result<()> {
-    let store = Store::open(Box::new(Folder::new(path))).await?;
+    if clustered(files::at(path).as_ref()).await? {
+        clusters::info(Clusters::open(files::at(path), Limits::default()).await?.manifest());
+        return Ok(());
+    }
+    let store = Store::open(files::at(path)).await?;
     let manifest = store.manifest();
     let encoder = &manifest.encoder;
     println!("passages    {}", manifest.count);
@@ -216,8 +228,16 @@ async fn info(path: &Path) -> anyhow::Result<()> {
 
 async fn verify(args: &Verify) -> anyhow::Result<()> {
     let path = &args.store;
-    let store = Store::open(Box::new(Folder::new(path))).await?;
     let mut bytes = 0;
+    if clustered(files::at(path).as_ref()).await? {
+        let store = Clusters::open(files::at(path), Limits::default()).await?;
+        store.verify(&mut |n| bytes += n).await?;
+        let count = store.manifest().count;
+        println!("{}: {count} passages, {:.1} MB, hashes and passages are good", path.display(), bytes as f64 / 1e6);
+        println!("what it finds, in how many bytes: `selfrag index recall`");
+        return Ok(());
+    }
+    let store = Store::open(files::at(path)).await?;
     store.verify(&mut |n| bytes += n).await?;
     let count = store.manifest().count;
     println!("{}: {count} passages, {:.1} MB, hashes, ids and passages are good", path.display(), bytes as f64 / 1e6);

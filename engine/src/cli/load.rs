@@ -19,12 +19,7 @@ use crate::{
     },
     gpu::{Gpu, Options},
     platform::block_on,
-    retriever::{
-        Retriever,
-        files::Folder,
-        index::{Index, Method},
-        store::Store,
-    },
+    retriever::{Retriever, files, index::Method, open::open},
     tokenizer::{ReflectionTokens, Tokenizer},
     weights::{self, Weights},
 };
@@ -49,8 +44,8 @@ pub struct ModelArgs {
     /// A PEFT adapter's folder to merge into the generator.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// The passages' folder [default: public/corpus].
-    #[arg(long, value_name = "DIR")]
+    /// The passages' folder, or the http:// address of one [default: public/corpus].
+    #[arg(long, value_name = "DIR|URL")]
     index: Option<PathBuf>,
     /// Search the index's HNSW graph on the CPU instead of all vectors on the GPU.
     #[arg(long)]
@@ -263,13 +258,12 @@ fn llama(gpu: &Gpu, weights: &dyn Weights, kv_tokens: Option<usize>) -> Result<L
     Ok(llama)
 }
 
-/// The passages' index with the encoder that made it, searched exactly on the GPU unless its graph is asked for.
+/// The passages' index with the encoder that made it, searched exactly on the GPU unless it is clustered or its graph is asked for.
 fn retriever(gpu: &Gpu, index: &Path, encoder: &Path, hnsw: bool) -> Result<Box<dyn Retriever>> {
     let method = if hnsw { Method::Hnsw } else { Method::ExactGpu(gpu.clone()) };
     block_on(async {
         let encoder = open_encoder(gpu, encoder).await?;
-        let store = Store::open(Box::new(Folder::new(index))).await?;
-        Ok(Box::new(Index::open(store, Box::new(encoder), method, &mut |_| {}).await?) as Box<dyn Retriever>)
+        open(files::at(index), Box::new(encoder), method).await
     })
 }
 
@@ -291,7 +285,7 @@ fn tuned(llama: &mut Llama) -> Result<()> {
 /// A path as given, or the default; it must exist.
 pub(super) fn located(given: Option<&Path>, default: &str, option: &str) -> Result<PathBuf> {
     let path = given.map_or_else(|| home().join(default), Path::to_path_buf);
-    if path.exists() {
+    if path.exists() || (option == "index" && path.to_str().is_some_and(files::is_url)) {
         return Ok(path);
     }
     let hint = if given.is_some() {

@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod bench;
+mod clusters;
 pub mod convert;
 pub mod data;
 pub mod embed;

@@ -13,6 +13,9 @@ use std::{
 
 use super::{ByteSource, LocalFuture, short_read};
 use crate::{Error, Result};
+pub use http::{HttpSource, get_small, open_url};
+
+mod http;
 
 /// Runs a future to its end on this thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -13,7 +13,7 @@ use wasm_bindgen_futures::JsFuture;
 use super::ByteSource;
 use crate::{Error, Result};
 pub use blob::BlobSource;
-pub use http::{HttpSource, HttpTransport, get_small};
+pub use http::{HttpSource, HttpTransport, get_small, open_url};
 pub use opfs::OpfsSource;
 
 #[wasm_bindgen]

@@ -230,7 +230,7 @@ fn encode_passages(rows: &[Passage]) -> Result<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Only a store or an empty folder may be replaced: a mistyped path must not cost somebody their files.
-fn check_replaceable(output: &Path) -> Result<()> {
+pub(super) fn check_replaceable(output: &Path) -> Result<()> {
     let name = output.display().to_string();
     match fs::read_dir(output) {
         Ok(mut entries) => {
@@ -292,23 +292,23 @@ fn strangers(folder: &Path, manifest: &Manifest) -> Vec<PathBuf> {
     entries.filter(|e| !known.contains(&*e.file_name().to_string_lossy())).map(|e| e.path()).collect()
 }
 
-fn beside(output: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(output: &Path, suffix: &str) -> PathBuf {
     let mut name = output.file_name().unwrap_or_default().to_os_string();
     name.push(".");
     name.push(suffix);
     output.with_file_name(name)
 }
 
-fn create_dir(path: &Path) -> Result<()> {
+pub(super) fn create_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| Error::io(path.display().to_string(), e))
 }
 
-fn rename(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).map_err(|e| Error::io(format!("{} to {}", from.display(), to.display()), e))
 }
 
 /// Writes a file whole: under another name first, so that a record never speaks of half a file.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = beside(path, "tmp");
     let written = fs::File::create(&temporary).and_then(|mut file| {
         std::io::Write::write_all(&mut file, bytes)?;

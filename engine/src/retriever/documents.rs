@@ -291,6 +291,8 @@ mod tests {
             }
         }
 
+        fn limit_tokens(&mut self, _most: usize) {}
+
         fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
             let count = |text: &String| {
                 let mut counts = vec![0.0; 26];

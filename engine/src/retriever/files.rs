@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     Error, Result,
     platform::{ByteSource, LocalFuture, MemorySource},
+    retriever::manifest::{MANIFEST, MAX_MANIFEST_BYTES},
 };
 
 /// A set of files that are opened by name.
@@ -64,4 +65,52 @@ impl Files for Folder {
         let source = crate::platform::FileSource::open(self.path.join(file));
         Box::pin(std::future::ready(source.map(|source| Box::new(source) as Box<dyn ByteSource>)))
     }
+}
+
+/// A folder behind a URL, on any static host.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    url: String,
+}
+
+impl Remote {
+    /// `url` is that of the folder, or of the manifest in it. Nothing is asked yet.
+    pub fn new(url: &str) -> Self {
+        let url = url.strip_suffix(MANIFEST).unwrap_or(url);
+        Self { url: format!("{}/", url.trim_end_matches('/')) }
+    }
+}
+
+impl Files for Remote {
+    fn name(&self) -> &str {
+        &self.url
+    }
+
+    fn open<'a>(&'a self, file: &'a str, bytes: Option<u64>) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
+        Box::pin(async move {
+            let url = format!("{}{file}", self.url);
+            match bytes {
+                Some(bytes) => Ok(crate::platform::open_url(&url, bytes)),
+                // The manifest, the one file whose size nothing tells.
+                None => {
+                    let content = crate::platform::get_small(&url, MAX_MANIFEST_BYTES as usize).await?;
+                    Ok(Box::new(MemorySource::new(url, content)) as Box<dyn ByteSource>)
+                }
+            }
+        })
+    }
+}
+
+/// The files at a place as users write it: a URL or a folder.
+#[cfg(feature = "cli")]
+pub fn at(place: &std::path::Path) -> Box<dyn Files> {
+    match place.to_str().filter(|place| is_url(place)) {
+        Some(url) => Box::new(Remote::new(url)),
+        None => Box::new(Folder::new(place)),
+    }
+}
+
+/// Whether a place is a URL.
+pub fn is_url(place: &str) -> bool {
+    place.starts_with("http://") || place.starts_with("https://")
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    Embedder, Hit, Retriever, flat,
+    Embedder, Hit, Passage, Retriever, flat,
     flat::Scored,
     flat_gpu::FlatGpu,
     hnsw::{self, Graph},
+    manifest::EncoderInfo,
     store::Store,
     vectors::Vectors,
 };
@@ -77,39 +78,18 @@ impl Index {
             }
         };
         let mut index = Self { store, embedder, engine };
-        index.check_encoder().await?;
+        let (store, manifest) = (&index.store, index.store.manifest());
+        let first = match manifest.count {
+            0 => None,
+            _ => Some((store.passages(&[0]).await?.remove(0), store.vectors(0, precision).await?.row(0))),
+        };
+        check_encoder(store.name(), &manifest.encoder, manifest.dim, first, index.embedder.as_mut()).await?;
         Ok(index)
     }
 
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// Embeds the first passage again, cut where the store's were, and compares: names and hashes of files would refuse harmless
-    /// conversions.
-    async fn check_encoder(&mut self) -> Result<()> {
-        let manifest = self.store.manifest();
-        let (made_with, here) = (&manifest.encoder, self.embedder.info());
-        let other = |problem: String| {
-            let problem = format!("made with encoder {:?}, not with {:?}: {problem}", made_with.name, here.name);
-            Error::input(self.store.name(), "encoder", problem)
-        };
-        if manifest.dim != self.embedder.dim() {
-            return Err(other(format!("{} dimensions, not {}", manifest.dim, self.embedder.dim())));
-        }
-        if manifest.count == 0 {
-            return Ok(());
-        }
-        let passage = self.store.passages(&[0]).await?.remove(0);
-        let stored = self.store.vectors(0, self.store.precision()).await?.row(0);
-        let text = made_with.passage_prefix.clone() + &made_with.text.passage(&passage);
-        self.embedder.limit_tokens(made_with.max_tokens);
-        let now = self.embedder.embed(&[text]).await;
-        // Questions have their own limit.
-        self.embedder.limit_tokens(here.max_tokens);
-        let now = now?.remove(0);
-        same_encoder(&stored, &now).map_err(other)
     }
 
     async fn search_all(&mut self, questions: &[&str], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
@@ -143,4 +123,29 @@ impl Retriever for Index {
     fn search<'a>(&'a mut self, questions: &'a [&'a str], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>> {
         Box::pin(self.search_all(questions, n_docs))
     }
+}
+
+/// Embeds a passage of the store again, cut where the store's were, and compares: names and hashes of files would refuse harmless conversions.
+pub(super) async fn check_encoder(
+    store: &str,
+    made_with: &EncoderInfo,
+    dim: usize,
+    sample: Option<(Passage, Vec<f32>)>,
+    embedder: &mut dyn Embedder,
+) -> Result<()> {
+    let here = embedder.info();
+    let other = |problem: String| {
+        let problem = format!("made with encoder {:?}, not with {:?}: {problem}", made_with.name, here.name);
+        Error::input(store, "encoder", problem)
+    };
+    if dim != embedder.dim() {
+        return Err(other(format!("{dim} dimensions, not {}", embedder.dim())));
+    }
+    let Some((passage, stored)) = sample else { return Ok(()) };
+    let text = made_with.passage_prefix.clone() + &made_with.text.passage(&passage);
+    embedder.limit_tokens(made_with.max_tokens);
+    let now = embedder.embed(&[text]).await;
+    // Questions have their own limit.
+    embedder.limit_tokens(here.max_tokens);
+    same_encoder(&stored, &now?.remove(0)).map_err(other)
 }

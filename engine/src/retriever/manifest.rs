@@ -235,7 +235,7 @@ impl Manifest {
     }
 }
 
-fn check_file<'a>(
+pub(super) fn check_file<'a>(
     name: &str,
     place: &str,
     info: &'a FileInfo,
@@ -262,7 +262,7 @@ fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 100 && !name.starts_with('.') && name.bytes().all(plain)
 }
 
-fn is_sha256(text: &str) -> bool {
+pub(super) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

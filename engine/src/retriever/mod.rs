@@ -1,10 +1,12 @@
 //! The retriever: question in, passages out.
 //!
 //! [`encoder`] turns texts into vectors (Contriever, MiniLM: BERT with mean pooling); [`store`] holds passages and their vectors;
-//! [`flat_gpu`], [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. Similarity is the inner product.
+//! [`flat_gpu`], [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. [`clusters`] does without
+//! loading a store; [`open`] takes either. Similarity is the inner product.
 
 #[cfg(feature = "cli")]
 pub mod build;
+pub mod clusters;
 pub mod documents;
 #[cfg(feature = "cli")]
 pub mod embeddings;
@@ -15,6 +17,7 @@ pub mod flat_gpu;
 pub mod hnsw;
 pub mod index;
 pub mod manifest;
+pub mod open;
 #[cfg(feature = "cli")]
 pub mod passages;
 pub mod store;

@@ -174,6 +174,22 @@ impl Store {
         Ok(shard)
     }
 
+    /// A shard's passages: its text, and where each line lies without its line feed. Every line is a passage.
+    #[cfg(feature = "cli")]
+    pub(super) async fn lines(&self, shard: usize) -> Result<(Vec<u8>, Vec<std::ops::Range<usize>>)> {
+        let info = &self.manifest.shards[shard];
+        let text = self.whole(&info.passages).await?;
+        let offsets = parse_offsets(&info.offsets.file, &self.whole(&info.offsets).await?, info.passages.bytes)?;
+        let (mut start, mut lines) = (0, Vec::with_capacity(offsets.len()));
+        for offset in offsets {
+            let line = start as usize..offset.end as usize;
+            parse_line(&info.passages.file, start, offset, &text[line.clone()])?;
+            lines.push(line);
+            start = offset.end + 1;
+        }
+        Ok((text, lines))
+    }
+
     /// Reads every file and checks everything that can be checked; `progress` hears the bytes of each file.
     pub async fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<()> {
         let mut ids = std::collections::HashSet::new();

@@ -203,6 +203,11 @@ impl ByteSource for HttpSource {
     }
 }
 
+/// A file behind a URL, of a known size.
+pub fn open_url(url: &str, size: u64) -> Box<dyn ByteSource> {
+    Box::new(HttpSource::with_size(url, size))
+}
+
 /// The whole of a small file, such as a manifest; more than `limit` bytes are an error.
 pub async fn get_small(url: &str, limit: usize) -> Result<Vec<u8>> {
     retry(|| async {
@@ -368,7 +373,7 @@ async fn retry<T>(mut attempt: impl AsyncFnMut() -> Answered<T>) -> Result<T> {
 }
 
 fn ranges_ignored(url: &str, status: u16) -> Refusal {
-    Refusal::new(url, false, format!("the server ignored the range request (status {status}, 206 expected)"))
+    Refusal { error: Error::NoRanges { url: url.to_owned(), status }, transient: false }
 }
 
 /// `bytes 0-99/1234` → (0, Some(1234)); the total may be `*`.

@@ -1,0 +1,18 @@
+//! Passages in clusters over static files, for stores too large to load: a question reads a few ranges of a few files.
+//!
+//! [`build`] makes such a store from a flat one; [`format`] says what lies where; [`codes`] estimates inner products from a bit or a
+//! few a value; [`plan`] chooses ranges; [`search`] asks; [`index`] is the retriever over it.
+
+#[cfg(feature = "cli")]
+pub mod build;
+mod cache;
+pub mod codes;
+mod fetch;
+pub mod format;
+pub mod index;
+#[cfg(feature = "cli")]
+mod kmeans;
+#[cfg(feature = "cli")]
+pub mod measure;
+pub mod plan;
+pub mod search;
