@@ -556,12 +556,17 @@ fn f16_alone_is_rounded_to_int8() {
     assert_eq!(rows(&found), expected.iter().map(|scored| scored.row).collect::<Vec<_>>());
 }
 
-/// Real vectors: the passages that come with the page, rows of theirs as questions.
+/// Real vectors: the passages that come with the page, some of them with noise as questions.
 #[test]
 fn recall_is_kept_on_the_demo_passages() {
     let scratch = Scratch::new("clusters-demo");
     let store = open_flat(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../public/corpus"));
-    let truth = block_on(Truth::new(&store, None)).expect("exact answers");
+    let vectors = block_on(store.vectors(0, Precision::Int8)).expect("vectors");
+    let question = |i: usize| -> Vec<f32> {
+        let noise = Random::new(i as u64).values(384);
+        vectors.row(i * 50).iter().zip(noise).map(|(x, noise)| x + 0.03 * noise).collect()
+    };
+    let truth = block_on(Truth::new(&store, Some((0..40).map(question).collect()))).expect("exact answers");
     let options =
         Options { clusters: Some(48), probes: Some(24), questions: Some(vec![vec![1.0; 384]]), ..Options::default() };
     let folder = scratch.0.join("clusters");

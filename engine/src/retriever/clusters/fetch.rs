@@ -83,7 +83,7 @@ impl Fetch {
             return Ok(file.clone());
         }
         if info.bytes > MAX_WHOLE {
-            let hint = "cluster the store again with a smaller --part-bytes, or use a host with range requests";
+            let hint = "cluster the store again with --part-mb 16 or less, or use a host with range requests";
             let problem =
                 format!("the host has no range requests, and the file's {} bytes are too many: {hint}", info.bytes);
             return Err(Error::Network { url: format!("{}: {}", self.files.name(), info.file), problem });
