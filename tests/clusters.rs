@@ -374,6 +374,20 @@ fn only_a_clustered_store_is_replaced_and_strangers_stay() {
     let manifest = Manifest::parse("m", &fs::read(output.join("manifest.json")).expect("a manifest")).expect("good");
     assert!(manifest.clusters <= 7);
     assert!(!output.join("records-00012.bin").exists() || manifest.parts.len() > 12);
+    // What cannot be read as a clustered store's manifest may be anything's, and nothing beside it is touched.
+    fs::write(output.join("manifest.json"), r#"{"clusters": []}"#).expect("a file");
+    assert!(block_on(build(&store, &output, &options(), &mut |_| {})).is_err());
+    assert!(output.join("LICENCE.md").exists());
+    let (flat, new) = (scratch.0.join("flat"), scratch.0.join("new"));
+    for (bad, named) in [
+        (Options { bits: 5, ..options() }, "bits"),
+        (Options { probes: Some(0), ..options() }, "probes"),
+        (Options { part_bytes: 1 << 40, ..options() }, "part-mb"),
+        (Options { clusters: Some(2_000_000), ..options() }, "clusters"),
+    ] {
+        let error = block_on(build(&open_flat(&flat), &new, &bad, &mut |_| {})).expect_err(named).to_string();
+        assert!(error.contains(named) && !new.exists(), "{error}");
+    }
 }
 
 #[test]

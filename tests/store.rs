@@ -249,6 +249,10 @@ fn a_folder_of_other_things_is_not_replaced() {
     fs::write(folder.join("diary.txt"), "dear").expect("a file");
     let error = make(&folder, &mut Fake::new(), &mut Vec::new()).expect_err("somebody's folder").to_string();
     assert!(error.contains("holds other files"), "{error}");
+    // A web page's manifest makes no store of its folder.
+    fs::write(folder.join("manifest.json"), r#"{"name": "app", "icons": []}"#).expect("a file");
+    let error = make(&folder, &mut Fake::new(), &mut Vec::new()).expect_err("somebody's folder").to_string();
+    assert!(error.contains("holds other files"), "{error}");
     assert!(folder.join("diary.txt").exists());
     fs::remove_dir_all(folder).expect("clean up");
 }

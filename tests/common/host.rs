@@ -98,7 +98,8 @@ fn answer_all(mut stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, manner: 
         let number = counts.requests.fetch_add(1, Ordering::SeqCst);
         let at_once = counts.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         counts.most_at_once.fetch_max(at_once, Ordering::SeqCst);
-        thread::sleep(Duration::from_millis(3));
+        // Long enough for a round's requests to meet, where that is looked at.
+        thread::sleep(Duration::from_millis(if manner == Manner::Ranges { 60 } else { 3 }));
         let answer = answer(first.split(' ').nth(1)?, range, files, manner, number);
         counts.under_way.fetch_sub(1, Ordering::SeqCst);
         let (status, headers, length, body) = answer;

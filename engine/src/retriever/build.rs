@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     Embedder, Passage,
+    clusters::format::is_clustered,
     files::Folder,
     hnsw,
     manifest::{EncoderInfo, FileInfo, GraphInfo, MANIFEST, MAX_COUNT, MAX_SHARD_BYTES, Manifest, Shard},
@@ -113,6 +114,10 @@ pub async fn build_from(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
     check_replaceable(output)?;
+    if fs::read(output.join(MANIFEST)).is_ok_and(|json| is_clustered(&json)) {
+        let problem = "a clustered store: choose an empty or new folder";
+        return Err(Error::input(output.display().to_string(), MANIFEST, problem));
+    }
     let partial = beside(output, "partial");
     create_dir(&partial)?;
     let mut manifest = Manifest::new(source.dim(), source.info());
@@ -234,7 +239,10 @@ pub(super) fn check_replaceable(output: &Path) -> Result<()> {
     let name = output.display().to_string();
     match fs::read_dir(output) {
         Ok(mut entries) => {
-            if entries.next().is_none() || output.join(MANIFEST).is_file() {
+            let json = fs::read(output.join(MANIFEST)).ok();
+            // Another program's manifest.json is no store: web pages have one.
+            let is_store = |json: Vec<u8>| is_clustered(&json) || Manifest::parse(MANIFEST, &json).is_ok();
+            if entries.next().is_none() || json.is_some_and(is_store) {
                 return Ok(());
             }
             Err(Error::input(name, MANIFEST, "the folder holds other files and no store: choose an empty or new one"))

@@ -81,12 +81,14 @@ fn in_thread<'a>(
     work: impl FnOnce(&dyn Fn() -> bool) -> Result<Vec<u8>> + Send + 'static,
 ) -> LocalFuture<'a, Result<Vec<u8>>> {
     let (sender, receiver) = oneshot::channel();
-    thread::spawn(move || {
+    let started = thread::Builder::new().spawn(move || {
         let answer = work(&|| sender.is_canceled());
         // An error means that nobody waits.
         let _ = sender.send(answer);
     });
     Box::pin(async move {
+        started
+            .map_err(|e| Error::Network { url: url.to_owned(), problem: format!("no thread for the request: {e}") })?;
         let lost = |_| Error::Network { url: url.to_owned(), problem: "the request's thread ended".into() };
         receiver.await.map_err(lost)?
     })

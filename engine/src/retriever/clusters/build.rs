@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     codes::{Random, Rotation, encode},
     format::{
-        Block, Cluster, MAX_BLOCK, MAX_RECORD, Manifest, Part, Place, Table, block_bytes, is_clustered, record_bytes,
-        record_length,
+        Block, Cluster, MAX_BLOCK, MAX_CLUSTERS, MAX_RECORD, Manifest, Part, Place, Table, block_bytes, is_clustered,
+        record_bytes, record_length,
     },
     kmeans::{self, Balance, CHOICES, Centroids},
     measure,
@@ -70,6 +70,29 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Refuses what no store can have, before hours of work.
+    fn check(&self) -> Result<()> {
+        let bad = |name, problem: String| Err(Error::config(name, problem));
+        if !(1..=4).contains(&self.bits) {
+            return bad("bits", format!("{}, 1 to 4 expected", self.bits));
+        }
+        if self.probes == Some(0) {
+            return bad("probes", "0, at least 1 expected".into());
+        }
+        // A part holds at least one cluster beyond its limit.
+        if !(1..=MAX_SHARD_BYTES / 2).contains(&self.part_bytes) {
+            return bad("part-mb", format!("{} bytes, 1 to {} expected", self.part_bytes, MAX_SHARD_BYTES / 2));
+        }
+        match self.clusters {
+            Some(n) if n == 0 || n as u64 > MAX_CLUSTERS => {
+                bad("clusters", format!("{n}, 1 to {MAX_CLUSTERS} expected"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What a build tells while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -92,9 +115,14 @@ struct State {
     bits: usize,
     seed: u64,
     part_bytes: u64,
+    /// Of the bytes that are written ([`ALGORITHM`]).
+    algorithm: u32,
     /// Shards written.
     written: usize,
 }
+
+/// Raised with every change of what a build writes: half of one and half of another would be no store.
+const ALGORITHM: u32 = 1;
 
 /// Where a row goes.
 #[derive(Debug, Clone, Copy)]
@@ -111,11 +139,15 @@ pub async fn build(
     options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Manifest> {
+    options.check()?;
     check_replaceable(output)?;
-    let old = fs::read(output.join(MANIFEST)).ok();
-    if old.is_some_and(|json| !is_clustered(&json)) {
-        let problem = "a store that is not clustered: choose an empty or new folder";
-        return Err(Error::input(output.display().to_string(), MANIFEST, problem));
+    if let Ok(json) = fs::read(output.join(MANIFEST)) {
+        let name = output.join(MANIFEST).display().to_string();
+        if !is_clustered(&json) {
+            return Err(Error::input(name, "format", "a store that is not clustered: choose an empty or new folder"));
+        }
+        // What its files are must be known before others can be told from them; a damaged store is the user's to remove.
+        Manifest::parse(&name, &json)?;
     }
     let count = store.manifest().count as usize;
     let clusters = options.clusters.unwrap_or_else(|| (4.0 * (count as f64).sqrt()) as usize).clamp(1, count.max(1));
@@ -128,7 +160,7 @@ pub async fn build(
     let mut work = Work {
         store,
         folder: partial.clone(),
-        state: State { store: source, clusters, bits, seed, part_bytes, written: 0 },
+        state: State { store: source, clusters, bits, seed, part_bytes, algorithm: ALGORITHM, written: 0 },
     };
     work.resume()?;
     let centroids = work.train(progress).await?;

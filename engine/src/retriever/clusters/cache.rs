@@ -43,6 +43,11 @@ impl<T> Cache<T> {
         Some(entry.value.clone())
     }
 
+    /// A value that is there, which stays as long unused as it was.
+    pub(super) fn peek(&self, key: Key) -> Option<Rc<T>> {
+        self.entries.get(&key).map(|entry| entry.value.clone())
+    }
+
     /// Keeps a value of so many bytes; others go.
     pub(super) fn put(&mut self, key: Key, value: Rc<T>, bytes: usize) {
         self.remove(key);

@@ -16,6 +16,8 @@ use crate::{
 
 /// A file of at most so many bytes is fetched whole from a host without ranges.
 pub(super) const MAX_WHOLE: u64 = 16 << 20;
+/// Requests under way at a time: a question's fit, and opening a store of many files does not start a thread for each.
+const AT_ONCE: usize = 32;
 /// Bytes of such files that are kept.
 const KEEP_WHOLE: u64 = 128 << 20;
 
@@ -48,23 +50,29 @@ impl Fetch {
 
     /// Ranges of files, all at once; `infos` by the numbers in the reads.
     pub(super) async fn ranges(&self, infos: &[&FileInfo], reads: &[Read]) -> Result<(Vec<Vec<u8>>, Taken)> {
-        let mut answers = Vec::new();
         if self.ranges.get() {
-            match try_join_all(reads.iter().map(|read| self.range(infos[read.file], read))).await {
-                Err(Error::NoRanges { .. }) => self.ranges.set(false),
-                other => answers = other?,
+            match self.some_ranges(infos, reads).await {
+                Err(Error::NoRanges { .. }) => {}
+                answers => return Ok((answers?, Taken { bytes: super::plan::total(reads), requests: reads.len() })),
             }
         }
-        let mut taken = Taken { bytes: super::plan::total(reads), requests: reads.len() };
-        if !self.ranges.get() {
-            taken = Taken::default();
-            // One after the other: the second read of a file finds it there.
-            for read in reads {
-                let file = self.whole(infos[read.file], &mut taken).await?;
-                answers.push(file[read.bytes.start as usize..read.bytes.end as usize].to_vec());
-            }
+        let (mut answers, mut taken) = (Vec::new(), Taken::default());
+        // One after the other: the second read of a file finds it there.
+        for read in reads {
+            let file = self.whole(infos[read.file], &mut taken).await?;
+            answers.push(file[read.bytes.start as usize..read.bytes.end as usize].to_vec());
         }
+        // Only now: one whole answer among ranges, a proxy's say, must not make large files unreadable for good.
+        self.ranges.set(false);
         Ok((answers, taken))
+    }
+
+    async fn some_ranges(&self, infos: &[&FileInfo], reads: &[Read]) -> Result<Vec<Vec<u8>>> {
+        let mut answers = Vec::new();
+        for reads in reads.chunks(AT_ONCE) {
+            answers.extend(try_join_all(reads.iter().map(|read| self.range(infos[read.file], read))).await?);
+        }
+        Ok(answers)
     }
 
     async fn range(&self, info: &FileInfo, read: &Read) -> Result<Vec<u8>> {

@@ -14,7 +14,8 @@
 //! The manifest has a hash of itself and of `clusters.bin`, and this one has those of code blocks. A record has its own, over the build
 //! (the manifest's `build`), its cluster and row, and its content: whatever is read is checked before it is used, and a record of
 //! another place or build is not taken for the right one. The hash is not in the code block because round 1 reads a thousand times as
-//! many of its rows as records.
+//! many of its rows as records: it finds damage and mixed-up files, but who can write the host's record files can also forge it. Only
+//! `verify` holds whole files against the manifest; a flat store's passages are covered by its manifest at every read.
 
 use std::{collections::BTreeSet, ops::Range};
 

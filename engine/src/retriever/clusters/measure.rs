@@ -36,6 +36,8 @@ impl Truth {
     /// Searches the flat store exactly for the questions, or for rows of its own; one shard is in memory at a time.
     pub async fn new(store: &Store, questions: Option<Vec<Vec<f32>>>) -> Result<Self> {
         let count = store.manifest().count;
+        // The most exact there is: a store that holds int8 beside f16 must not be measured by its own rounding.
+        let exact = store.manifest().precisions().first().copied().unwrap_or(store.precision());
         let (sample, questions, left_out) = match questions {
             Some(questions) => {
                 let left_out = vec![None; questions.len()];
@@ -46,7 +48,7 @@ impl Truth {
                 let rows: Vec<u64> = (0..n).map(|i| i * count / n).collect();
                 let (mut questions, mut first) = (Vec::new(), 0);
                 for shard in 0..store.shards() {
-                    let vectors = store.vectors(shard, store.precision()).await?;
+                    let vectors = store.vectors(shard, exact).await?;
                     let end = first + vectors.rows() as u64;
                     let here = rows.iter().filter(|row| (first..end).contains(row));
                     questions.extend(here.map(|row| vectors.row((row - first) as usize)));
@@ -58,7 +60,7 @@ impl Truth {
         let mut best: Vec<TopK> = questions.iter().map(|_| TopK::new(BEST)).collect();
         let mut first = 0;
         for shard in 0..store.shards() {
-            let vectors = store.vectors(shard, store.precision()).await?;
+            let vectors = store.vectors(shard, exact).await?;
             let jobs = questions.iter().zip(&left_out).zip(&mut best);
             crate::platform::in_parallel(jobs, |((question, left_out), best)| {
                 for row in 0..vectors.rows() {
