@@ -265,7 +265,7 @@ impl Documents {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use proptest::prelude::*;
 
