@@ -9,13 +9,8 @@ use selfrag::{
     platform::{ByteSource, Store as _, now_ms, opfs::Directory},
     retriever::{
         Retriever,
-        clusters::{
-            index::ClusterIndex,
-            search::{Clusters, Limits},
-        },
         encoder::Encoder,
         index::{Index, Method},
-        open::clustered,
         store::Store,
     },
     self_rag::{Form, Question, Settings, Stop},
@@ -110,17 +105,11 @@ impl Session {
 
 /// The retriever and how many passages it has.
 async fn retriever(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>) -> Result<(Box<dyn Retriever>, usize)> {
-    let files = Box::new(CorpusFiles::open(CORPUS).await?);
+    let store = Store::open(Box::new(CorpusFiles::open(CORPUS).await?)).await?;
     let weights = Gguf::open(encoder).await?;
     let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
     // The hash is for building stores; whether this encoder made the vectors is checked by embedding a passage again.
     let encoder = Encoder::load(gpu, &weights, tokenizer, String::new(), &mut |_| {}).await?;
-    if clustered(files.as_ref()).await? {
-        let clusters = Clusters::open(files, Limits::default()).await?;
-        let n_passages = clusters.manifest().count as usize;
-        return Ok((Box::new(ClusterIndex::open(clusters, Box::new(encoder)).await?), n_passages));
-    }
-    let store = Store::open(files).await?;
     let n_passages = store.manifest().count as usize;
     let index = Index::open(store, Box::new(encoder), Method::ExactGpu(gpu.clone()), &mut |_| {}).await?;
     Ok((Box::new(index), n_passages))
