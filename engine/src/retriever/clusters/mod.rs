@@ -1,6 +1,6 @@
 //! Passages in clusters over static files, for stores too large to load: a question reads a few ranges of a few files.
 //!
-//! [`build`] makes such a store from a flat one; [`format`] says what lies where; [`codes`] estimates inner products from a bit or a
+//! [`build`] makes such a store from a flat one; [`mod@format`] says what lies where; [`codes`] estimates inner products from a bit or a
 //! few a value; [`plan`] chooses ranges; [`search`] asks; [`index`] is the retriever over it.
 
 #[cfg(feature = "cli")]

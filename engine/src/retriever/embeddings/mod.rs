@@ -1,7 +1,7 @@
 //! Files of passage embeddings as the original writes them: a pickle of `(ids, array)`, an f16 or f32 array of (rows, dim).
 //!
-//! They are read without being run ([`crate::pickle`]) and never whole: [`Embeddings::rows`] reads the rows asked for. Arrays may be in C's
-//! or Fortran's order, of NumPy 1 or 2, of protocols 2 to 5. [`write`] makes the same files.
+//! They are read without being run (module `pickle`) and never whole: [`Embeddings::rows`] reads the rows asked for. Arrays may be in C's
+//! or Fortran's order, of NumPy 1 or 2, of protocols 2 to 5. [`mod@write`] makes the same files.
 
 mod latin1;
 pub mod matched;
