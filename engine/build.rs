@@ -24,10 +24,12 @@ fn main() {
     let read = |path: &str| files.get(path).map(String::as_str);
     let list = fs::read_to_string(root.join("variants")).expect("shaders/variants lists every shader");
 
+    // No browser has cooperative matrices, and the page's bytes are counted.
+    let is_web = env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "wasm");
+
     let mut code = String::from("/// Shader files by path.\npub(super) const FILES: &[(&str, &str)] = &[\n");
-    for path in files.keys() {
-        let absolute = root.join(path).canonicalize().expect("just read");
-        writeln!(code, "    ({path:?}, include_str!({absolute:?})),").expect("a string grows");
+    for (path, text) in files.iter().filter(|(path, _)| !(is_web && path.contains("coop"))) {
+        writeln!(code, "    ({path:?}, {text:?}),").expect("a string grows");
     }
     code.push_str("];\n\n/// Every validated variant.\npub(super) const VARIANTS: &[Variant] = &[\n");
     let mut params: BTreeMap<String, String> = BTreeMap::new();
@@ -37,13 +39,15 @@ fn main() {
             let defines: Vec<&str> = defines.iter().map(String::as_str).collect();
             match reflect(&entry.shader, &defines, &read) {
                 Ok((bindings, uniform)) => {
-                    writeln!(
-                        code,
-                        "    Variant {{ shader: {:?}, defines: &{defines:?}, bindings: &[{}] }},",
-                        entry.shader,
-                        bindings.join(", ")
-                    )
-                    .expect("a string grows");
+                    if !(is_web && defines.contains(&"COOP")) {
+                        writeln!(
+                            code,
+                            "    Variant {{ shader: {:?}, defines: &{defines:?}, bindings: &[{}] }},",
+                            entry.shader,
+                            bindings.join(", ")
+                        )
+                        .expect("a string grows");
+                    }
                     if let Some(uniform) = uniform {
                         let known = params.entry(entry.shader.clone()).or_insert_with(|| uniform.clone());
                         assert_eq!(*known, uniform, "shaders/{}.wgsl: Params differs between variants", entry.shader);
@@ -83,11 +87,17 @@ fn read_shaders(root: &Path) -> BTreeMap<String, String> {
             } else if path.extension().is_some_and(|e| e == "wgsl") {
                 let name = path.strip_prefix(root).expect("found under root").to_string_lossy().into_owned();
                 let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-                files.insert(name, text);
+                files.insert(name, without_comments(&text));
             }
         }
     }
     files
+}
+
+/// The same lines without comments and indentation: what is shipped is small, and errors still name the file's own lines.
+fn without_comments(text: &str) -> String {
+    let code = |line: &str| line.split("//").next().unwrap_or_default().trim().to_owned() + "\n";
+    text.lines().map(code).collect()
 }
 
 /// Validates one variant and returns its bindings and the fields of its `Params`.

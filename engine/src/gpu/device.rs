@@ -165,6 +165,11 @@ impl Gpu {
         })
     }
 
+    /// Whether products may go to cooperative matrices. No browser has them: there this is known to the compiler, which leaves their code out.
+    pub fn is_cooperative(&self) -> bool {
+        cfg!(not(target_family = "wasm")) && self.inner.facts.cooperative
+    }
+
     /// What this device is and offers.
     pub fn facts(&self) -> &Facts {
         &self.inner.facts

@@ -5,7 +5,7 @@ use crate::gpu::{Buffer, Gpu, Recording, params};
 
 /// Whether this device can compute heads of this size this way.
 pub fn can_coop_bidirectional(gpu: &Gpu, head_dim: usize) -> bool {
-    gpu.facts().cooperative && [32, 64, 128].contains(&head_dim)
+    gpu.is_cooperative() && [32, 64, 128].contains(&head_dim)
 }
 
 /// y = softmax(q · Kᵀ / sqrt(head_dim)) · V within each sequence; `blocks` is [`super::attention_blocks`] with their number, of

@@ -33,7 +33,7 @@ pub fn runs(rows: &[RowInfo]) -> Vec<Run> {
 
 /// Whether this device can compute the heads' attention this way; the cache must be in f16, its pages 16 positions.
 pub fn can_coop_attention(gpu: &Gpu, heads: Heads) -> bool {
-    gpu.facts().cooperative && [64, 128].contains(&heads.head_dim)
+    gpu.is_cooperative() && [64, 128].contains(&heads.head_dim)
 }
 
 /// y = softmax(q · Kᵀ / sqrt(head_dim)) · V for each row of the runs, over positions up to its own.

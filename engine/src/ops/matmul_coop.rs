@@ -11,7 +11,7 @@ pub(super) const SIDE: usize = 128;
 
 /// Whether this device can multiply `matrix` on cooperative matrices.
 pub fn can_coop(gpu: &Gpu, matrix: &Matrix) -> bool {
-    gpu.facts().cooperative
+    gpu.is_cooperative()
         && matrix.cols.is_multiple_of(64)
         && matrix.parts.iter().all(|part| part.rows.is_multiple_of(16) && part.first_row.is_multiple_of(16))
 }

@@ -146,7 +146,7 @@ impl Llama {
         };
         let cache = (0..config.layers).map(|_| layer()).collect::<Result<_>>()?;
         // Products on cooperative matrices write whole tiles of rows.
-        let max_rows = options.max_rows.unwrap_or(if gpu.facts().cooperative { 1536 } else { 256 }).max(1);
+        let max_rows = options.max_rows.unwrap_or(if gpu.is_cooperative() { 1536 } else { 256 }).max(1);
         let coop = model.can_coop(gpu) && max_rows >= 128;
         let max_rows = if coop { max_rows / 128 * 128 } else { max_rows };
         let gated_at_once = coop && model.layers.iter().all(|layer| layer.gate_up.is_whole());

@@ -39,7 +39,7 @@ pub async fn tiles(gpu: &Gpu, seed: u64) -> Result<()> {
 
 /// `matmul_coop` and `matmul_coop_few`. Both operands are rounded to f16, eleven bits.
 pub async fn matmul_coop(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
-    if !gpu.facts().cooperative {
+    if !gpu.is_cooperative() {
         return Ok(());
     }
     let mut random = Random::new(seed ^ 0xc0);
@@ -79,7 +79,7 @@ pub async fn matmul_coop(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
 
 /// `matmul_coop_few` with what stands around it in a decoding step: a residual product for a norm, and products after that norm.
 pub async fn matmul_coop_few(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
-    if !gpu.facts().cooperative {
+    if !gpu.is_cooperative() {
         return Ok(());
     }
     let mut random = Random::new(seed ^ 0xfe);
@@ -121,7 +121,7 @@ pub async fn matmul_coop_few(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
 
 /// `matmul_coop` with what an encoder adds: a bias, and f16 in tiles with and without GELU.
 pub async fn matmul_coop_tiles(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
-    if !gpu.facts().cooperative {
+    if !gpu.is_cooperative() {
         return Ok(());
     }
     let mut random = Random::new(seed ^ 0xb1a5);
@@ -155,7 +155,7 @@ pub async fn matmul_coop_tiles(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()>
 
 /// `matmul_coop` of gate and up, silu(gate) · up in tiles.
 pub async fn matmul_coop_swiglu(gpu: &Gpu, dtype: DType, seed: u64) -> Result<()> {
-    if !gpu.facts().cooperative {
+    if !gpu.is_cooperative() {
         return Ok(());
     }
     let mut random = Random::new(seed ^ 0x519);
@@ -191,7 +191,7 @@ pub(super) async fn values_of(gpu: &Gpu, tiles: &Tiles, rows: usize) -> Result<V
 
 /// `layer_norm` into tiles and `attention_bidirectional_coop` over sequences that begin at whole tiles.
 pub async fn encoder(gpu: &Gpu, seed: u64) -> Result<()> {
-    if !gpu.facts().cooperative {
+    if !gpu.is_cooperative() {
         return Ok(());
     }
     let mut random = Random::new(seed ^ 0xe4c);
