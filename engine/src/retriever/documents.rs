@@ -219,6 +219,19 @@ fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What a question is answered from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The corpus alone.
+    Corpus,
+    /// Whatever of corpus and own documents is nearest.
+    #[default]
+    Both,
+    /// The own documents alone.
+    Documents,
+}
+
 /// All own documents.
 #[derive(Debug, Clone, Default)]
 pub struct Documents {
@@ -266,14 +279,14 @@ impl Documents {
 }
 
 #[cfg(all(test, feature = "cli"))]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::platform::{LocalFuture, block_on};
 
     /// Counts letters.
-    struct Letters;
+    pub(in crate::retriever) struct Letters;
 
     impl Embedder for Letters {
         fn dim(&self) -> usize {
@@ -304,7 +317,7 @@ mod tests {
         }
     }
 
-    fn info() -> EncoderInfo {
+    pub(in crate::retriever) fn info() -> EncoderInfo {
         serde_json::from_value(serde_json::json!({
             "name": "x", "sha256": "", "normalised": false, "max_tokens": 9, "query_prefix": "", "passage_prefix": ""
         }))

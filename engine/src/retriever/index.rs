@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Embedder, Hit, Passage, Retriever, flat,
+    Corpus, Embedder, Hit, Passage, Retriever, embed_questions, flat,
     flat::Scored,
     flat_gpu::FlatGpu,
     hnsw::{self, Graph},
@@ -92,13 +92,9 @@ impl Index {
         &self.store
     }
 
-    async fn search_all(&mut self, questions: &[&str], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
-        let made_with = &self.store.manifest().encoder;
-        let text = |question: &&str| made_with.query_prefix.clone() + &made_with.text.question(question);
-        let texts: Vec<String> = questions.iter().map(text).collect();
-        let queries = self.embedder.embed(&texts).await?;
+    async fn search_all(&mut self, queries: &[Vec<f32>], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
         let results: Vec<Vec<Scored>> = match &mut self.engine {
-            Engine::Gpu(flat) => flat.search(&queries, n_docs).await?,
+            Engine::Gpu(flat) => flat.search(queries, n_docs).await?,
             Engine::Flat(vectors) => queries.iter().map(|query| flat::search(vectors, query, n_docs)).collect(),
             Engine::Graph(graph, vectors) => queries
                 .iter()
@@ -119,9 +115,22 @@ impl Index {
     }
 }
 
+impl Corpus for Index {
+    fn encoder(&mut self) -> (&mut dyn Embedder, EncoderInfo) {
+        (self.embedder.as_mut(), self.store.manifest().encoder.clone())
+    }
+
+    fn nearest<'a>(&'a mut self, queries: &'a [Vec<f32>], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>> {
+        Box::pin(self.search_all(queries, n_docs))
+    }
+}
+
 impl Retriever for Index {
     fn search<'a>(&'a mut self, questions: &'a [&'a str], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>> {
-        Box::pin(self.search_all(questions, n_docs))
+        Box::pin(async move {
+            let queries = embed_questions(self, questions).await?;
+            self.search_all(&queries, n_docs).await
+        })
     }
 }
 

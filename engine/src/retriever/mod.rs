@@ -2,8 +2,9 @@
 //!
 //! [`encoder`] turns texts into vectors (Contriever, MiniLM: BERT with mean pooling); [`store`] holds passages and their vectors;
 //! [`flat_gpu`], [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. [`clusters`] does without
-//! loading a store; [`open`] takes either. Similarity is the inner product.
+//! loading a store; [`open`] takes either. [`beside`] searches a user's [`documents`] with or without a store. Similarity is the inner product.
 
+pub mod beside;
 #[cfg(feature = "cli")]
 pub mod build;
 pub mod clusters;
@@ -29,6 +30,7 @@ pub mod verify;
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, platform::LocalFuture};
+use manifest::EncoderInfo;
 
 /// A retrievable piece of text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +56,33 @@ pub struct Hit {
 pub trait Retriever {
     /// The best `n_docs` passages of each question, best first.
     fn search<'a>(&'a mut self, questions: &'a [&'a str], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>>;
+
+    /// The encoder, with what texts are prepared by; none where there is no encoder to lend.
+    fn encoder(&mut self) -> Option<(&mut dyn Embedder, EncoderInfo)> {
+        None
+    }
+}
+
+/// An open store with its encoder: what is searched by vectors.
+pub trait Corpus {
+    /// The encoder, with what the store says about it: texts are prepared for this store's vectors.
+    fn encoder(&mut self) -> (&mut dyn Embedder, EncoderInfo);
+
+    /// The `n_docs` passages with the largest inner products, best first, of each query.
+    fn nearest<'a>(&'a mut self, queries: &'a [Vec<f32>], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>>;
+
+    /// What the last search took and how exact it is, where that is not plain: for people.
+    fn told(&self) -> Option<String> {
+        None
+    }
+}
+
+/// The questions' vectors, for searching `corpus` and all that is embedded alike.
+async fn embed_questions(corpus: &mut dyn Corpus, questions: &[&str]) -> Result<Vec<Vec<f32>>> {
+    let (embedder, made_with) = corpus.encoder();
+    let text = |question: &&str| made_with.query_prefix.clone() + &made_with.text.question(question);
+    let texts: Vec<String> = questions.iter().map(text).collect();
+    embedder.embed(&texts).await
 }
 
 /// Turns texts into vectors.
@@ -61,7 +90,7 @@ pub trait Embedder {
     /// Values of a vector.
     fn dim(&self) -> usize;
     /// What a store made with it says about it.
-    fn info(&self) -> manifest::EncoderInfo;
+    fn info(&self) -> EncoderInfo;
     /// Texts are cut at `most` tokens from now on, at least 2, if the model does not cut them earlier.
     fn limit_tokens(&mut self, most: usize);
     /// One vector a text.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Config, LongConfig, Mode};
-use crate::{Error, Result};
+use crate::{Error, Result, retriever::documents::Scope};
 
 /// Which algorithm answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Settings {
     pub form: Form,
     /// When passages are retrieved.
     pub mode: Mode,
+    /// Where they are looked for.
+    #[serde(default)]
+    pub scope: Scope,
     /// δ: retrieve when the ratio is above.
     pub threshold: f32,
     /// Weight of ISREL.
@@ -50,6 +53,7 @@ impl Default for Settings {
         Self {
             form: Form::Short,
             mode: short.mode,
+            scope: Scope::default(),
             threshold: short.threshold.unwrap_or_default(),
             w_rel: short.w_rel,
             w_sup: short.w_sup,
@@ -132,6 +136,7 @@ impl Number {
 }
 
 const FORMS: [(&str, Form); 2] = [("short", Form::Short), ("long", Form::Long)];
+const SCOPES: [(&str, Scope); 3] = [("none", Scope::Corpus), ("both", Scope::Both), ("only", Scope::Documents)];
 const MODES: [(&str, Mode); 3] = [("adaptive", Mode::Adaptive), ("always", Mode::Always), ("never", Mode::Never)];
 
 impl Settings {
@@ -143,6 +148,7 @@ impl Settings {
             match name {
                 "form" => self.form = named(name, value, &FORMS)?,
                 "mode" => self.mode = named(name, value, &MODES)?,
+                "documents" => self.scope = named(name, value, &SCOPES)?,
                 _ => {
                     let Some(number) = Number::ALL.into_iter().find(|number| number.name == name) else { continue };
                     let expected = || format!("{value:?} is not a number from {} to {}", number.least, number.most);
@@ -159,17 +165,19 @@ impl Settings {
     pub fn in_query(&self, query: &str) -> String {
         let is_own = |part: &str| {
             let name = part.split('=').next().unwrap_or_default();
-            matches!(name, "form" | "mode") || Number::ALL.iter().any(|number| number.name == name)
+            matches!(name, "form" | "mode" | "documents") || Number::ALL.iter().any(|number| number.name == name)
         };
         let kept = query.trim_start_matches('?').split('&').filter(|part| !part.is_empty() && !is_own(part));
         let mut parts: Vec<String> = kept.map(str::to_owned).collect();
         let base = Self::default();
-        let name_of = |mode| MODES.iter().find(|(_, known)| *known == mode).map_or("", |(name, _)| name);
         if self.form != base.form {
             parts.push("form=long".into());
         }
         if self.mode != base.mode {
-            parts.push(format!("mode={}", name_of(self.mode)));
+            parts.push(format!("mode={}", name_of(self.mode, &MODES)));
+        }
+        if self.scope != base.scope {
+            parts.push(format!("documents={}", name_of(self.scope, &SCOPES)));
         }
         let changed = Number::ALL.into_iter().filter(|number| (number.get)(self) != (number.get)(&base));
         parts.extend(changed.map(|number| format!("{}={}", number.name, (number.get)(self))));
@@ -218,6 +226,10 @@ fn named<T: Copy>(name: &str, value: &str, known: &[(&'static str, T)]) -> Resul
     })
 }
 
+fn name_of<T: PartialEq>(value: T, known: &[(&'static str, T)]) -> &'static str {
+    known.iter().find(|(_, known)| *known == value).map_or("", |(name, _)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +239,7 @@ mod tests {
         Settings {
             form: Form::Long,
             mode: Mode::Always,
+            scope: Scope::Documents,
             threshold: 0.35,
             w_rel: 0.1,
             w_sup: 1.85,
@@ -244,7 +257,7 @@ mod tests {
         let query = unusual().in_query("");
         assert_eq!(
             query,
-            "form=long&mode=always&delta=0.35&w_rel=0.1&w_sup=1.85&w_use=0&passages=3&tokens=60&segments=2&beam=4"
+            "form=long&mode=always&documents=only&delta=0.35&w_rel=0.1&w_sup=1.85&w_use=0&passages=3&tokens=60&segments=2&beam=4"
         );
         assert_eq!(Settings::default().with_query(&query).unwrap(), unusual());
         // Every value that a slider can have comes back to the bit.
@@ -286,6 +299,7 @@ mod tests {
             ("beam=", "beam"),
             ("form=Long", "form"),
             ("mode=<script>", "mode"),
+            ("documents=all", "documents"),
         ];
         for (query, name) in cases {
             let error = Settings::default().with_query(&format!("w_rel=0.5&{query}")).unwrap_err();

@@ -4,7 +4,7 @@ use super::search::{Clusters, Cost};
 use crate::{
     Result,
     platform::LocalFuture,
-    retriever::{Embedder, Hit, Retriever, index::check_encoder},
+    retriever::{Corpus, Embedder, Hit, Retriever, embed_questions, index::check_encoder, manifest::EncoderInfo},
 };
 
 /// A clustered store and its encoder.
@@ -12,6 +12,7 @@ pub struct ClusterIndex {
     clusters: Clusters,
     embedder: Box<dyn Embedder>,
     costs: Vec<Cost>,
+    expected_recall: Option<f32>,
 }
 
 impl std::fmt::Debug for ClusterIndex {
@@ -26,7 +27,7 @@ impl ClusterIndex {
         let manifest = clusters.manifest();
         let any = clusters.any_record().await?.map(|record| (record.passage.clone(), record.vector.row(0)));
         check_encoder(clusters.name(), &manifest.encoder, manifest.dim, any, embedder.as_mut()).await?;
-        Ok(Self { clusters, embedder, costs: Vec::new() })
+        Ok(Self { clusters, embedder, costs: Vec::new(), expected_recall: None })
     }
 
     /// The store.
@@ -39,15 +40,13 @@ impl ClusterIndex {
         &self.costs
     }
 
-    async fn search_all(&mut self, questions: &[&str], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
-        let made_with = &self.clusters.manifest().encoder;
-        let text = |question: &&str| made_with.query_prefix.clone() + &made_with.text.question(question);
-        let texts: Vec<String> = questions.iter().map(text).collect();
+    async fn search_all(&mut self, queries: &[Vec<f32>], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
         self.costs.clear();
         let mut hits = Vec::new();
-        for query in self.embedder.embed(&texts).await? {
-            let found = self.clusters.find(&query, n_docs).await?;
+        for query in queries {
+            let found = self.clusters.find(query, n_docs).await?;
             self.costs.push(found.cost);
+            self.expected_recall = found.expected_recall;
             let hit = |(record, score): &(std::rc::Rc<super::format::Record>, f32)| Hit {
                 passage: record.passage.clone(),
                 score: Some(*score),
@@ -58,8 +57,31 @@ impl ClusterIndex {
     }
 }
 
+impl Corpus for ClusterIndex {
+    fn encoder(&mut self) -> (&mut dyn Embedder, EncoderInfo) {
+        (self.embedder.as_mut(), self.clusters.manifest().encoder.clone())
+    }
+
+    fn nearest<'a>(&'a mut self, queries: &'a [Vec<f32>], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>> {
+        Box::pin(self.search_all(queries, n_docs))
+    }
+
+    fn told(&self) -> Option<String> {
+        let Cost { bytes, requests, clusters_searched, clusters, .. } = *self.costs.last()?;
+        let kb = bytes.div_ceil(1000);
+        let mut told = format!("{kb} kB in {requests} requests; {clusters_searched} of {clusters} clusters searched");
+        if let Some(recall) = self.expected_recall {
+            told += &format!("; expected to find {:.1} % of the ten best", 100.0 * recall);
+        }
+        Some(told)
+    }
+}
+
 impl Retriever for ClusterIndex {
     fn search<'a>(&'a mut self, questions: &'a [&'a str], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>> {
-        Box::pin(self.search_all(questions, n_docs))
+        Box::pin(async move {
+            let queries = embed_questions(self, questions).await?;
+            self.search_all(&queries, n_docs).await
+        })
     }
 }
