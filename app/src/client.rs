@@ -1,5 +1,7 @@
 //! The page's side of the worker: requests go out, replies become signals.
 
+use std::collections::VecDeque;
+
 use leptos::{prelude::*, task::spawn_local};
 use selfrag::{
     platform::opfs,
@@ -10,8 +12,11 @@ use web_sys::File;
 
 use crate::{
     bench::{Bench, State},
+    extract,
     link::Link,
-    protocol::{Failure, FailureKind, GpuFacts, ModelFacts, Reply, Request, StorageFacts},
+    protocol::{
+        DocumentsReply, Failure, FailureKind, GpuFacts, KeptDocument, ModelFacts, Reply, Request, StorageFacts,
+    },
     route,
     run::{Asked, Phase, Run},
 };
@@ -53,6 +58,29 @@ impl Model {
     }
 }
 
+/// The visitor's own documents.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shelf {
+    pub(crate) kept: Vec<KeptDocument>,
+    /// The one that is being read or embedded.
+    pub(crate) adding: Option<Adding>,
+    /// Files after it.
+    pub(crate) waiting: usize,
+    /// Files so far.
+    count: usize,
+}
+
+/// A document on its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Adding {
+    number: usize,
+    pub(crate) name: String,
+    /// Passages embedded.
+    pub(crate) done: usize,
+    /// Passages in all; 0 while its text is read.
+    pub(crate) of: usize,
+}
+
 /// A message that stays until it is dismissed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Notice {
@@ -81,6 +109,11 @@ pub(crate) struct Client {
     pub(crate) notices: RwSignal<Vec<Notice>>,
     pub(crate) run: Run,
     pub(crate) bench: Bench,
+    pub(crate) shelf: RwSignal<Shelf>,
+    /// The address of the passages; empty: the page's own.
+    pub(crate) corpus: RwSignal<String>,
+    /// Documents to be read; they and answers wait for each other.
+    documents: StoredValue<VecDeque<File>, LocalStorage>,
     link: StoredValue<Option<Link>, LocalStorage>,
 }
 
@@ -103,6 +136,9 @@ impl Client {
             notices: RwSignal::new(notices),
             run: Run::new(settings),
             bench: Bench::new(&query),
+            shelf: RwSignal::new(Shelf::default()),
+            corpus: RwSignal::new(route::corpus()),
+            documents: StoredValue::new_local(VecDeque::new()),
             link: StoredValue::new_local(None),
         }
     }
@@ -117,6 +153,9 @@ impl Client {
             Ok(link) => {
                 self.link.set_value(Some(link));
                 self.send(Request::Inspect, &[]);
+                if self.corpus.with_untracked(|corpus| !corpus.is_empty()) {
+                    self.send_corpus();
+                }
             }
             Err(message) => self.fail(Failure { kind: FailureKind::Worker, message }),
         }
@@ -174,18 +213,22 @@ impl Client {
         let is_long = self.settings.with_untracked(|settings| settings.form == Form::Long);
         let forced = if is_long { forced } else { Vec::new() };
         let model = self.model.get_untracked();
-        if matches!(model, Model::Ready(_)) {
+        let is_ready = matches!(model, Model::Ready(_));
+        if is_ready && !self.is_adding() {
             self.ask_now(question, forced);
             return;
         }
+        // A model or a document is on its way: then with it.
         self.wait(question, forced);
-        if !model.is_loading() {
+        if !is_ready && !model.is_loading() {
             self.load_demo();
         }
     }
 
     pub(crate) fn stop(self) {
-        self.send(Request::Stop, &[]);
+        if !self.is_adding() {
+            self.send(Request::Stop, &[]);
+        }
         if self.run.phase.get_untracked() == Phase::Waiting {
             self.run.phase.set(Phase::Stopped);
         }
@@ -193,7 +236,121 @@ impl Client {
 
     /// Whether the GPU has an answer or a model to work on.
     pub(crate) fn is_busy(self) -> bool {
-        self.model.with(Model::is_loading) || self.run.is_active()
+        self.model.with(Model::is_loading) || self.run.is_active() || self.shelf.with(|shelf| shelf.adding.is_some())
+    }
+
+    /// Takes passages from another store, at the address of its folder or manifest; empty: the page's own.
+    pub(crate) fn use_corpus(self, place: &str) {
+        if self.is_adding() || self.run.is_active() {
+            return;
+        }
+        self.corpus.set(place.trim().to_owned());
+        route::remember_corpus(place.trim());
+        if matches!(self.model.get_untracked(), Model::Ready(_)) {
+            self.model.set(Model::Preparing("Opening the passages".into()));
+        }
+        self.send_corpus();
+    }
+
+    fn send_corpus(self) {
+        let url = match self.corpus.get_untracked() {
+            place if place.is_empty() => "corpus/manifest.json".into(),
+            place if place.ends_with(".json") => place,
+            place => format!("{}/manifest.json", place.trim_end_matches('/')),
+        };
+        self.send(Request::Corpus { url }, &[]);
+    }
+
+    /// Reads, embeds and keeps files, one after another, as soon as there is a model.
+    pub(crate) fn add_documents(self, files: Vec<File>) {
+        self.documents.update_value(|waiting| waiting.extend(files));
+        self.next_document();
+    }
+
+    /// Ends the document under way, and forgets those that wait.
+    pub(crate) fn cancel_documents(self) {
+        self.documents.update_value(VecDeque::clear);
+        let is_embedding = self.shelf.with_untracked(|shelf| shelf.adding.as_ref().is_some_and(|adding| adding.of > 0));
+        self.shelf.update(|shelf| shelf.waiting = 0);
+        if is_embedding {
+            // `Ended` comes back.
+            self.send(Request::Stop, &[]);
+        } else {
+            extract::stop_reading();
+            self.shelf.update(|shelf| shelf.adding = None);
+            self.next_document();
+        }
+    }
+
+    pub(crate) fn remove_document(self, file: String) {
+        self.send(Request::RemoveDocument { file }, &[]);
+    }
+
+    fn is_adding(self) -> bool {
+        self.shelf.with_untracked(|shelf| shelf.adding.is_some())
+    }
+
+    /// What waited goes on: the next document, else the question.
+    fn next_document(self) {
+        let is_ready = self.model.with_untracked(|model| matches!(model, Model::Ready(_)));
+        let phase = self.run.phase.get_untracked();
+        let is_free = is_ready && !self.is_adding() && phase != Phase::Running;
+        let file = is_free.then(|| self.documents.try_update_value(VecDeque::pop_front)).flatten().flatten();
+        let waiting = self.documents.with_value(VecDeque::len);
+        self.shelf.update(|shelf| shelf.waiting = waiting);
+        let Some(file) = file else {
+            if is_free && phase == Phase::Waiting {
+                self.ask_now(&self.run.question.get_untracked(), self.asked_with());
+            }
+            return;
+        };
+        let name = file.name();
+        let number = self.shelf.with_untracked(|shelf| shelf.count) + 1;
+        self.shelf.update(|shelf| {
+            shelf.count = number;
+            shelf.adding = Some(Adding { number, name: name.clone(), done: 0, of: 0 });
+        });
+        spawn_local(async move {
+            let text = extract::text(&file).await;
+            // Another one, or none: this one was cancelled.
+            let is_wanted = |shelf: &Shelf| shelf.adding.as_ref().is_some_and(|adding| adding.number == number);
+            if !self.shelf.with_untracked(is_wanted) {
+                return;
+            }
+            match text {
+                Ok(text) => {
+                    // From now on the worker has it, and ends it.
+                    self.shelf
+                        .update(|shelf| shelf.adding = Some(Adding { number, name: name.clone(), done: 0, of: 1 }));
+                    self.send(Request::AddDocument { name, text }, &[]);
+                }
+                Err(problem) => self.document_ended(Some(problem)),
+            }
+        });
+    }
+
+    fn document_ended(self, problem: Option<String>) {
+        let name = self.shelf.with_untracked(|shelf| shelf.adding.as_ref().map(|adding| adding.name.clone()));
+        self.shelf.update(|shelf| shelf.adding = None);
+        if let (Some(problem), Some(name)) = (problem, name) {
+            self.notify(NoticeContent::Warning(format!("{name} is not added: {problem}")));
+        }
+        self.next_document();
+    }
+
+    fn receive_documents(self, reply: DocumentsReply) {
+        match reply {
+            DocumentsReply::Kept(kept) => self.shelf.update(|shelf| shelf.kept = kept),
+            DocumentsReply::Progress { done, of } => self.shelf.update(|shelf| {
+                if let Some(adding) = &mut shelf.adding {
+                    (adding.done, adding.of) = (done, of);
+                }
+            }),
+            DocumentsReply::Ended(failure) => {
+                let told = failure.filter(|failure| failure.kind != FailureKind::Stopped);
+                self.document_ended(told.map(|failure| failure.message));
+            }
+        }
     }
 
     /// Starts the benchmark that is set.
@@ -240,7 +397,8 @@ impl Client {
     }
 
     fn load(self, request: Request, files: &[File]) {
-        if self.model.with_untracked(Model::is_loading) || self.run.phase.get_untracked() == Phase::Running {
+        let is_running = self.run.phase.get_untracked() == Phase::Running;
+        if self.model.with_untracked(Model::is_loading) || is_running || self.is_adding() {
             return;
         }
         self.notices.set(Vec::new());
@@ -275,14 +433,16 @@ impl Client {
             Reply::Preparing(what) => self.model.set(Model::Preparing(what)),
             Reply::Ready(facts) => {
                 self.model.set(Model::Ready(facts));
-                if self.run.phase.get_untracked() == Phase::Waiting {
-                    self.ask_now(&self.run.question.get_untracked(), self.asked_with());
-                }
+                self.next_document();
             }
             Reply::Engine(event) => self.run.apply(event),
             Reply::Stats(stats) => self.run.stats.set(Some(stats)),
-            Reply::Done => self.run.phase.set(Phase::Done),
+            Reply::Done => {
+                self.run.phase.set(Phase::Done);
+                self.next_document();
+            }
             Reply::Bench(reply) => self.bench.receive(reply),
+            Reply::Documents(reply) => self.receive_documents(reply),
             Reply::Failed(failure) => self.fail(failure),
             Reply::Lost(message) => {
                 self.gpu.set(Gpu::Lost(message));
@@ -301,6 +461,9 @@ impl Client {
         if failure.kind == FailureKind::Worker && self.bench.is_running() {
             self.bench.state.set(State::Failed(failure.clone()));
         }
+        if failure.kind == FailureKind::Worker {
+            self.shelf.update(|shelf| shelf.adding = None);
+        }
         if self.run.phase.get_untracked() != Phase::Idle && self.run.phase.get_untracked() != Phase::Done {
             self.run.phase.set(Phase::Stopped);
         }
@@ -312,6 +475,7 @@ impl Client {
             FailureKind::NoWebGpu | FailureKind::NoAdapter => self.gpu.set(Gpu::Absent(failure)),
             _ => self.notify(NoticeContent::Failure(failure)),
         }
+        self.next_document();
     }
 
     fn notify(self, content: NoticeContent) {

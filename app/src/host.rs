@@ -24,11 +24,13 @@ use web_sys::File;
 
 use crate::{
     Job, Stop, adapter,
+    corpus::CORPUS,
     library::Library,
     measure::measure,
     post,
-    protocol::{BenchReply, Failure, GpuFacts, ModelFacts, Origin, Reply, Request},
+    protocol::{BenchReply, DocumentsReply, Failure, GpuFacts, ModelFacts, Origin, Reply, Request},
     session::Session,
+    shelf::Shelf,
 };
 
 /// The demo's manifest, beside the page: it also names the encoder that other models retrieve with.
@@ -40,7 +42,8 @@ const REVIVALS: u32 = 3;
 
 /// Takes requests until the worker ends.
 pub(crate) async fn serve(mut queue: UnboundedReceiver<Job>, stop: Stop) {
-    let mut host = Host { library: Library::open().await, stop, gpu: None, session: None, source: None };
+    let (library, shelf) = (Library::open().await, Shelf::open().await);
+    let mut host = Host { library, shelf, stop, gpu: None, session: None, source: None, corpus: CORPUS.into() };
     loop {
         match select(queue.next(), Box::pin(sleep(CHECK))).await {
             Either::Left((Some((request, files)), _)) => host.serve(request, files).await,
@@ -68,11 +71,14 @@ struct Found {
 
 struct Host {
     library: Library,
+    shelf: Shelf,
     stop: Stop,
     gpu: Option<Gpu>,
     session: Option<Session>,
     /// What is loaded, to be loaded again when the device is lost.
     source: Option<Source>,
+    /// The address of the passages' manifest.
+    corpus: String,
 }
 
 impl Host {
@@ -91,6 +97,15 @@ impl Host {
                 Ok(())
             }
             Request::Forget { folder } => self.forget(&folder).await,
+            Request::Corpus { url } => self.use_corpus(url).await,
+            Request::AddDocument { name, text } => {
+                self.add_document(&name, &text).await;
+                Ok(())
+            }
+            Request::RemoveDocument { file } => {
+                let own = self.session.as_ref().map(Session::own);
+                self.shelf.remove(&file, own.as_deref()).await
+            }
             // Handled on arrival.
             Request::Stop => Ok(()),
         };
@@ -101,7 +116,32 @@ impl Host {
 
     async fn inspect(&mut self) -> Result<()> {
         post(&Reply::Storage(self.library.facts().await));
+        self.shelf.tell();
         self.gpu().await.map(drop)
+    }
+
+    /// Other passages: what is loaded is loaded again with them.
+    async fn use_corpus(&mut self, url: String) -> Result<()> {
+        self.corpus = url;
+        match self.source.clone() {
+            Some(source) => self.load(source).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn add_document(&mut self, name: &str, text: &str) {
+        let (handle, registration) = AbortHandle::new_pair();
+        *self.stop.load.borrow_mut() = Some(handle);
+        let added = match &mut self.session {
+            Some(session) => {
+                let own = session.own();
+                let adding = self.shelf.add((name, text), &own, session.encoder());
+                Abortable::new(adding, registration).await.unwrap_or(Err(Error::Stopped))
+            }
+            None => Err(Error::config("model", "load one before adding documents")),
+        };
+        self.stop.load.take();
+        post(&Reply::Documents(DocumentsReply::Ended(added.err().as_ref().map(Failure::from))));
     }
 
     async fn forget(&mut self, folder: &str) -> Result<()> {
@@ -133,7 +173,12 @@ impl Host {
         let loaded = Abortable::new(self.open(&gpu, &source), registration).await;
         self.stop.load.take();
         post(&Reply::Storage(self.library.facts().await));
-        let (session, facts) = loaded.unwrap_or(Err(Error::Stopped))?;
+        let (mut session, facts) = loaded.unwrap_or(Err(Error::Stopped))?;
+        let own = session.own();
+        let (embedder, encoder) = session.encoder();
+        let dim = embedder.dim();
+        self.shelf.fill(&own, &encoder, dim).await;
+        self.shelf.tell();
         self.session = Some(session);
         self.source = Some(source);
         post(&Reply::Ready(facts));
@@ -155,7 +200,7 @@ impl Host {
                 Role::Encoder => encoder.push(file),
             }
         }
-        let session = Session::open(gpu, generator, encoder).await?;
+        let session = Session::open(gpu, generator, encoder, &self.corpus).await?;
         let facts = ModelFacts { name, details: session.details(), n_passages: session.n_passages(), from: origin };
         Ok((session, facts))
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod client;
+mod extract;
 mod format;
 mod link;
 mod offline;

@@ -34,6 +34,12 @@ pub(crate) enum Request {
     Stop,
     /// Delete a model from browser storage.
     Forget { folder: String },
+    /// Take passages from the store at this address, relative to the page, from now on.
+    Corpus { url: String },
+    /// Embed a document of the visitor's and keep it.
+    AddDocument { name: String, text: String },
+    /// Delete one, by its file in browser storage.
+    RemoveDocument { file: String },
 }
 
 /// Worker → page.
@@ -61,6 +67,8 @@ pub(crate) enum Reply {
     Done,
     /// A benchmark goes on or ends.
     Bench(BenchReply),
+    /// The visitor's own documents.
+    Documents(DocumentsReply),
     /// What was asked for failed.
     Failed(Failure),
     /// The GPU device was lost; the worker builds everything anew.
@@ -82,6 +90,28 @@ pub(crate) enum BenchReply {
     Stopped,
     /// It cannot go on.
     Failed(Failure),
+}
+
+/// What is told of own documents.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum DocumentsReply {
+    /// All that there are now.
+    Kept(Vec<KeptDocument>),
+    /// Passages embedded of the one under way.
+    Progress { done: usize, of: usize },
+    /// The one under way is added; if not, why.
+    Ended(Option<Failure>),
+}
+
+/// A document in browser storage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeptDocument {
+    pub(crate) file: String,
+    pub(crate) name: String,
+    /// 0 while there is no model to open it with.
+    pub(crate) passages: usize,
+    /// Why it is not searched, or not kept.
+    pub(crate) problem: Option<String>,
 }
 
 /// The adapter, in its own words.
@@ -140,12 +170,14 @@ pub(crate) struct StorageFacts {
 }
 
 /// How fast the answer is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stats {
     /// Tokens written, all candidates together.
     pub(crate) n_tokens: usize,
     pub(crate) seconds: f64,
     pub(crate) tokens_per_second: f64,
+    /// What the search took and how exact it is, where passages are read by ranges.
+    pub(crate) searched: Option<String>,
 }
 
 /// What failed, for the page to explain.

@@ -55,6 +55,32 @@ pub(crate) fn remember(settings: &Settings) {
     if query == search.trim_start_matches('?') {
         return;
     }
+    show(&query);
+}
+
+/// The address of the passages that this page's address asks for; empty: none.
+pub(crate) fn corpus() -> String {
+    let search = window().location().search().unwrap_or_default();
+    let mut parts = search.trim_start_matches('?').split('&');
+    let said = parts.find_map(|part| part.strip_prefix("corpus=")).unwrap_or_default();
+    js_sys::decode_uri_component(said).map_or(String::new(), String::from)
+}
+
+/// Puts it there, or takes it away.
+pub(crate) fn remember_corpus(place: &str) {
+    let search = window().location().search().unwrap_or_default();
+    let is_other = |part: &&str| !part.is_empty() && !part.starts_with("corpus=");
+    let mut parts: Vec<String> =
+        search.trim_start_matches('?').split('&').filter(is_other).map(str::to_owned).collect();
+    if !place.is_empty() {
+        parts.push(format!("corpus={}", String::from(js_sys::encode_uri_component(place))));
+    }
+    show(&parts.join("&"));
+}
+
+/// Shows another query; nothing is loaded.
+fn show(query: &str) {
+    let location = window().location();
     let mark = if query.is_empty() { "" } else { "?" };
     let path = location.pathname().unwrap_or_default();
     let address = format!("{path}{mark}{query}{}", location.hash().unwrap_or_default());

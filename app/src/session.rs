@@ -1,5 +1,7 @@
 //! A loaded model with its retriever: the only place of the app that builds parts of the engine.
 
+use std::rc::Rc;
+
 use selfrag::{
     Result,
     engine::Engine,
@@ -8,9 +10,16 @@ use selfrag::{
     gpu::Gpu,
     platform::{ByteSource, Store as _, now_ms, opfs::Directory},
     retriever::{
-        Retriever,
+        Corpus, Embedder,
+        beside::{Beside, Own},
+        clusters::{
+            index::ClusterIndex,
+            search::{Clusters, Limits},
+        },
         encoder::Encoder,
         index::{Index, Method},
+        manifest::EncoderInfo,
+        open::clustered,
         store::Store,
     },
     self_rag::{Form, Question, Settings, Stop},
@@ -19,9 +28,9 @@ use selfrag::{
 };
 
 use crate::{
-    corpus::{CORPUS, CorpusFiles},
+    corpus::CorpusFiles,
     post,
-    protocol::Reply,
+    protocol::{Reply, Stats},
     speed::{Counted, Tally},
 };
 
@@ -34,14 +43,16 @@ pub(crate) struct Session {
     tally: Tally,
     details: Vec<String>,
     n_passages: usize,
+    own: Rc<Own>,
 }
 
 impl Session {
-    /// Reads the weights' headers, moves the weights to the GPU, opens the passages.
+    /// Reads the weights' headers, moves the weights to the GPU, opens the passages at `corpus`.
     pub(crate) async fn open(
         gpu: &Gpu,
         generator: Vec<Box<dyn ByteSource>>,
         encoder: Vec<Box<dyn ByteSource>>,
+        corpus: &str,
     ) -> Result<Self> {
         let weights = Gguf::open(generator).await?;
         let mut report = |LoadProgress { bytes, total }| post(&Reply::Uploading { bytes, total });
@@ -53,11 +64,23 @@ impl Session {
         }
         let details = details(&generator, &weights);
         post(&Reply::Preparing("Opening the passages".into()));
-        let (retriever, n_passages) = retriever(gpu, encoder).await?;
+        let (corpus, n_passages) = open_corpus(gpu, encoder, corpus).await?;
+        let own = Rc::new(Own::default());
+        let retriever = Box::new(Beside::new(corpus, own.clone()));
         let tally = Tally::default();
         let generator = Box::new(Counted { inner: generator, tally: tally.clone() });
         let engine = Engine::from_metadata(weights.name(), weights.metadata(), generator, Some(retriever))?;
-        Ok(Self { engine, tally, details, n_passages })
+        Ok(Self { engine, tally, details, n_passages, own })
+    }
+
+    /// The visitor's documents, as they are searched.
+    pub(crate) fn own(&self) -> Rc<Own> {
+        self.own.clone()
+    }
+
+    /// What reads questions, and documents.
+    pub(crate) fn encoder(&mut self) -> (&mut dyn Embedder, EncoderInfo) {
+        self.engine.retriever().and_then(|retriever| retriever.encoder()).expect("opened with one")
     }
 
     /// What the page shows of the model.
@@ -80,6 +103,7 @@ impl Session {
     ) -> Result<()> {
         let tally = self.tally.clone();
         tally.reset();
+        self.own.scope.set(settings.scope);
         let mut told = now_ms();
         let mut on_event = |event: Event| {
             post(&Reply::Engine(event));
@@ -98,18 +122,24 @@ impl Session {
                 self.engine.ask_long_batch(&questions, &settings.long(forced), stop, &mut on_event).await?;
             }
         }
-        post(&Reply::Stats(self.tally.stats()));
+        post(&Reply::Stats(Stats { searched: self.own.told.take(), ..self.tally.stats() }));
         Ok(())
     }
 }
 
-/// The retriever and how many passages it has.
-async fn retriever(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>) -> Result<(Box<dyn Retriever>, usize)> {
-    let store = Store::open(Box::new(CorpusFiles::open(CORPUS).await?)).await?;
+/// The passages and how many they are.
+async fn open_corpus(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>, url: &str) -> Result<(Box<dyn Corpus>, usize)> {
+    let files = Box::new(CorpusFiles::open(url).await?);
     let weights = Gguf::open(encoder).await?;
     let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
     // The hash is for building stores; whether this encoder made the vectors is checked by embedding a passage again.
     let encoder = Encoder::load(gpu, &weights, tokenizer, String::new(), &mut |_| {}).await?;
+    if clustered(files.as_ref()).await? {
+        let clusters = Clusters::open(files, Limits::default()).await?;
+        let n_passages = clusters.manifest().count as usize;
+        return Ok((Box::new(ClusterIndex::open(clusters, Box::new(encoder)).await?), n_passages));
+    }
+    let store = Store::open(files).await?;
     let n_passages = store.manifest().count as usize;
     let index = Index::open(store, Box::new(encoder), Method::ExactGpu(gpu.clone()), &mut |_| {}).await?;
     Ok((Box::new(index), n_passages))
@@ -120,7 +150,7 @@ async fn tune(llama: &mut Llama) -> Result<()> {
     const FILE: &str = "tunings.json";
     let folder = Directory::root().await.ok();
     let kept = match &folder {
-        Some(folder) => read_small(folder, FILE).await.unwrap_or_default(),
+        Some(folder) => read_small(folder, FILE, 1 << 20).await.unwrap_or_default(),
         None => Vec::new(),
     };
     let (mut tunings, key) = (Tunings::parse(&kept), llama.tuning_key());
@@ -135,12 +165,14 @@ async fn tune(llama: &mut Llama) -> Result<()> {
     Ok(())
 }
 
-async fn read_small(folder: &Directory, file: &str) -> Result<Vec<u8>> {
-    let size = folder.size(file).await?.unwrap_or(0).min(1 << 20);
+/// A file's first `most` bytes.
+pub(crate) async fn read_small(folder: &Directory, file: &str, most: u64) -> Result<Vec<u8>> {
+    let size = folder.size(file).await?.unwrap_or(0).min(most);
     folder.open(file).await?.read(0, size as usize).await
 }
 
-async fn write_small(folder: &Directory, file: &str, bytes: &[u8]) -> Result<()> {
+/// A file anew.
+pub(crate) async fn write_small(folder: &Directory, file: &str, bytes: &[u8]) -> Result<()> {
     folder.remove(file).await?;
     let mut file = folder.append(file).await?;
     file.append(bytes)?;

@@ -7,6 +7,7 @@ mod library;
 mod measure;
 mod protocol;
 mod session;
+mod shelf;
 mod speed;
 
 use std::{cell::RefCell, rc::Rc};

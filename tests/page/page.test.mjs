@@ -104,11 +104,11 @@ test("everything is reached with the keyboard, and every control has a name", as
   for (let i = 0; i < 40; i++) {
     await page.keyboard.press("Tab");
     const id = await page.evaluate(() => document.activeElement?.dataset.testid ?? document.activeElement?.tagName);
-    if (reached.includes("load-url") && id === "BODY") break;
+    if (reached.includes("add-documents") && id === "BODY") break;
     reached.push(id);
   }
   // A group of radio buttons is one stop; disabled buttons are none.
-  for (const id of ["question", "form-short", "settings", "mode-adaptive", "threshold", "n-docs", "max-tokens", "example", "load-demo", "pick", "keep", "url"]) {
+  for (const id of ["question", "form-short", "settings", "mode-adaptive", "threshold", "n-docs", "max-tokens", "corpus", "example", "load-demo", "pick", "keep", "url", "add-documents"]) {
     assert.ok(reached.includes(id), `${id} is not among ${reached}`);
   }
   const nameless = await page.evaluate(() =>

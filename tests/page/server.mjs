@@ -16,7 +16,8 @@ const TYPES = {
   ".wasm": "application/wasm", ".json": "application/json", ".svg": "image/svg+xml",
 };
 
-export async function serve(mounts) {
+/** `more`: headers of every file, such as a host's that lets other pages read. */
+export async function serve(mounts, more = {}) {
   const faults = [];
   const requests = [];
   // The longest prefix wins.
@@ -46,7 +47,7 @@ export async function serve(mounts) {
     const info = file && (await stat(file).catch(() => null));
     if (!info?.isFile()) return response.writeHead(404).end();
 
-    const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream", "cache-control": "no-cache", "accept-ranges": "bytes" };
+    const headers = { "content-type": TYPES[extname(file)] ?? "application/octet-stream", "cache-control": "no-cache", "accept-ranges": "bytes", ...more };
     let [first, last, status] = [0, info.size - 1, 200];
     const range = !fault.ignoreRange && /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
     if (range) {

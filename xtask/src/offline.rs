@@ -13,9 +13,9 @@ const LIST: &str = "offline_files.js";
 /// The service worker itself is the browser's to keep.
 const SERVICE_WORKER: &str = "service_worker.js";
 /// What a page is made of. Models, passages and notes have other endings, and lie in folders of their own.
-const ENDINGS: [&str; 5] = ["css", "html", "js", "svg", "wasm"];
-/// wasm-bindgen's folder for the scripts of crates; every other folder holds data.
-const SNIPPETS: &str = "snippets";
+const ENDINGS: [&str; 6] = ["css", "html", "js", "mjs", "svg", "wasm"];
+/// wasm-bindgen's folder for the scripts of crates, and that of the libraries that read documents; every other folder holds data.
+const FOLDERS: [&str; 2] = ["snippets", "libraries"];
 
 /// Writes the list into the folder that Trunk is about to publish.
 pub(crate) fn write_list() -> Result<()> {
@@ -28,9 +28,11 @@ pub(crate) fn write_list() -> Result<()> {
 /// `self.OFFLINE = { build: "…", files: ["…", …] };`
 fn list(folder: &Path) -> Result<String> {
     let mut files = files_in(folder, "")?;
-    let snippets = folder.join(SNIPPETS);
-    if snippets.exists() {
-        files.extend(files_below(&snippets, SNIPPETS)?);
+    for name in FOLDERS {
+        let below = folder.join(name);
+        if below.exists() {
+            files.extend(files_below(&below, name)?);
+        }
     }
     files.sort();
     if !files.iter().any(|file| file == "index.html") {
@@ -94,12 +96,21 @@ mod tests {
         write("worker.js", "1");
         write(SERVICE_WORKER, "1");
         assert!(list(&folder).is_err(), "no page without index.html");
-        let data = ["models/a.gguf", "models/manifest.json", "corpus/x.js", "adapter/y.js", "notes.txt", LIST];
-        ["index.html", "snippets/crate-0/src/a.js"].iter().chain(&data).for_each(|name| write(name, "1"));
+        let data = [
+            "models/a.gguf",
+            "models/manifest.json",
+            "corpus/x.js",
+            "adapter/y.js",
+            "notes.txt",
+            "libraries/cmaps/b.bcmap",
+            LIST,
+        ];
+        let own = ["index.html", "libraries/pdf.mjs", "snippets/crate-0/src/a.js"];
+        own.iter().chain(&data).for_each(|name| write(name, "1"));
         let first = list(&folder).unwrap();
         let names: Vec<&str> =
             first.lines().filter_map(|line| line.strip_prefix("  \"")?.strip_suffix("\",")).collect();
-        assert_eq!(names, ["index.html", "snippets/crate-0/src/a.js", "worker.js"]);
+        assert_eq!(names, ["index.html", "libraries/pdf.mjs", "snippets/crate-0/src/a.js", "worker.js"]);
         data.iter().for_each(|name| write(name, "2"));
         assert_eq!(list(&folder).unwrap(), first, "new data is no new page");
         for name in ["worker.js", SERVICE_WORKER] {

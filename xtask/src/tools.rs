@@ -155,14 +155,19 @@ pub(crate) fn node() -> Result<bool> {
     apt(&["nodejs", "npm"], "install Node.js 18 or later with npm")
 }
 
-/// The page's development packages: wasm-opt, which Trunk runs, and playwright-core, which drives the browser in the page's tests.
+/// The page's packages: pdf.js and marked, which it ships, wasm-opt, which Trunk runs, and playwright-core, which drives the browser in its tests.
 pub(crate) fn page_packages() -> Result<bool> {
     let lock = "tests/page/package-lock.json";
-    let installs =
-        Step { name: "npm-ci", key: "npm ci".into(), inputs: &[lock], outputs: &["tests/page/node_modules"] };
+    let installs = Step {
+        name: "npm-ci",
+        key: "npm ci --omit=optional".into(),
+        inputs: &[lock],
+        outputs: &["tests/page/node_modules"],
+    };
     let installed = node()?;
     let fetched = installs.run(|| {
-        let mut npm = command("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+        // pdf.js would bring a canvas for Node.
+        let mut npm = command("npm", &["ci", "--omit=optional", "--no-audit", "--no-fund", "--loglevel=error"]);
         run(npm.current_dir(root().join("tests/page")), "check the network and npm's settings")
     })?;
     Ok(installed | fetched)

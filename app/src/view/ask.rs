@@ -44,7 +44,7 @@ pub(crate) fn Ask(client: Client) -> impl IntoView {
             ></textarea>
             <div class="ask-row">
                 <FormChoice settings=client.settings/>
-                <SettingsPanel settings=client.settings/>
+                <SettingsPanel client/>
                 <span class="hint" aria-live="polite" data-testid="phase">{move || phase_hint(run.phase.get())}</span>
                 <Show
                     when=move || run.is_active()

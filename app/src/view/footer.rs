@@ -45,6 +45,6 @@ fn GpuDetails(facts: GpuFacts) -> impl IntoView {
 }
 
 fn speed(stats: Stats) -> String {
-    let Stats { n_tokens, seconds, tokens_per_second } = stats;
+    let Stats { n_tokens, seconds, tokens_per_second, .. } = stats;
     format!("{tokens_per_second:.1} tokens/s · {} tokens in {}", format::count(n_tokens), format::duration(seconds))
 }

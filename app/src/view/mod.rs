@@ -8,6 +8,7 @@ mod ask;
 mod bench;
 mod controls;
 mod decision;
+mod documents;
 mod export;
 mod footer;
 mod meter;
@@ -53,6 +54,7 @@ fn page(client: Client) -> impl IntoView {
             <ask::Ask client/>
             <notices::Notices client/>
             <model::ModelPanel client/>
+            <documents::DocumentsPanel client/>
             <section class="results" aria-label="Answer">
                 <decision::DecisionLine run=client.run/>
                 <answer::AnswerCard client/>

@@ -44,7 +44,7 @@ fn Own(client: Client) -> impl IntoView {
     let keep = RwSignal::new(true);
     let over = RwSignal::new(false);
     let url = RwSignal::new(String::new());
-    let load = move |files: Option<FileList>| client.load_files(gguf_files(files), keep.get_untracked());
+    let load = move |files: Option<FileList>| client.load_files(files_of(files), keep.get_untracked());
     let on_pick = move |event: leptos::ev::Event| {
         let input: HtmlInputElement = event_target(&event);
         load(input.files());
@@ -140,7 +140,8 @@ fn space(storage: &StorageFacts) -> String {
     }
 }
 
-fn gguf_files(list: Option<FileList>) -> Vec<File> {
+/// A list of picked or dropped files.
+pub(super) fn files_of(list: Option<FileList>) -> Vec<File> {
     let Some(list) = list else { return Vec::new() };
     (0..list.length()).filter_map(|i| list.get(i)).collect()
 }
