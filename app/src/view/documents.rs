@@ -109,7 +109,11 @@ fn scopes(client: Client) -> AnyView {
 
 fn row(client: Client, kept: KeptDocument) -> AnyView {
     let KeptDocument { file, name, passages, problem } = kept;
-    let facts = (passages > 0).then(|| format!("{} passages", format::count(passages)));
+    let facts = match passages {
+        0 => String::new(),
+        1 => "1 passage".into(),
+        n => format!("{} passages", format::count(n)),
+    };
     view! {
         <li data-testid="document">
             <span class="kept-name">
