@@ -6,6 +6,7 @@ use selfrag::{
     Error, Result,
     platform::{ByteSource, HttpTransport, LocalFuture, MemorySource, Store, Transport, get_small, opfs::Directory},
     retriever::{
+        clusters::format::is_clustered,
         files::Files,
         manifest::{FileInfo, MANIFEST, Manifest},
     },
@@ -43,6 +44,10 @@ impl CorpusFiles {
             (Err(error), Some(folder)) => (kept_manifest(folder).await.ok_or(error)?, false),
             (Err(error), None) => return Err(error),
         };
+        if is_clustered(&manifest) {
+            // Read by ranges as questions come.
+            return Ok(Self { url: url.to_owned(), manifest, open: BTreeMap::new() });
+        }
         let model = corpus_model(url, &Manifest::parse(url, &manifest)?);
         let mut files = Self { url: url.to_owned(), manifest, open: BTreeMap::new() };
         let total: u64 = model.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);

@@ -170,12 +170,14 @@ pub(crate) struct StorageFacts {
 }
 
 /// How fast the answer is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Stats {
     /// Tokens written, all candidates together.
     pub(crate) n_tokens: usize,
     pub(crate) seconds: f64,
     pub(crate) tokens_per_second: f64,
+    /// What the search took and how exact it is, where passages are read by ranges.
+    pub(crate) searched: Option<String>,
 }
 
 /// What failed, for the page to explain.

@@ -12,9 +12,14 @@ use selfrag::{
     retriever::{
         Corpus, Embedder,
         beside::{Beside, Own},
+        clusters::{
+            index::ClusterIndex,
+            search::{Clusters, Limits},
+        },
         encoder::Encoder,
         index::{Index, Method},
         manifest::EncoderInfo,
+        open::clustered,
         store::Store,
     },
     self_rag::{Form, Question, Settings, Stop},
@@ -25,7 +30,7 @@ use selfrag::{
 use crate::{
     corpus::CorpusFiles,
     post,
-    protocol::Reply,
+    protocol::{Reply, Stats},
     speed::{Counted, Tally},
 };
 
@@ -117,7 +122,7 @@ impl Session {
                 self.engine.ask_long_batch(&questions, &settings.long(forced), stop, &mut on_event).await?;
             }
         }
-        post(&Reply::Stats(self.tally.stats()));
+        post(&Reply::Stats(Stats { searched: self.own.told.take(), ..self.tally.stats() }));
         Ok(())
     }
 }
@@ -129,6 +134,11 @@ async fn open_corpus(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>, url: &str) ->
     let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
     // The hash is for building stores; whether this encoder made the vectors is checked by embedding a passage again.
     let encoder = Encoder::load(gpu, &weights, tokenizer, String::new(), &mut |_| {}).await?;
+    if clustered(files.as_ref()).await? {
+        let clusters = Clusters::open(files, Limits::default()).await?;
+        let n_passages = clusters.manifest().count as usize;
+        return Ok((Box::new(ClusterIndex::open(clusters, Box::new(encoder)).await?), n_passages));
+    }
     let store = Store::open(files).await?;
     let n_passages = store.manifest().count as usize;
     let index = Index::open(store, Box::new(encoder), Method::ExactGpu(gpu.clone()), &mut |_| {}).await?;

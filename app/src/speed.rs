@@ -28,7 +28,7 @@ impl Tally {
     pub(crate) fn stats(&self) -> Stats {
         let (n_tokens, seconds) = (self.n_tokens.get(), self.ms.get() / 1e3);
         let tokens_per_second = if seconds > 0.0 { n_tokens as f64 / seconds } else { 0.0 };
-        Stats { n_tokens, seconds, tokens_per_second }
+        Stats { n_tokens, seconds, tokens_per_second, searched: None }
     }
 }
 

@@ -150,7 +150,7 @@ test("documents of four kinds answer with their citation, without a request but 
   await page.getByLabel("Load Tiny", { exact: true }).click();
   await ready(page);
   await listed(page, 4);
-  await page.waitForFunction(() => document.querySelectorAll("[data-testid=document]")[0].innerText.includes("passage"), null, PATIENCE);
+  await page.waitForFunction(() => document.querySelectorAll("[data-testid=document]")[0].innerText.includes("passages"), null, PATIENCE);
   await settings(page, "always", { passages: 1 });
   await only(page);
   await ask(page, "When was the lighthouse built?");

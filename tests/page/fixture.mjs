@@ -1,6 +1,7 @@
 // A downloadable "model" of pseudo-random bytes: enough for everything that happens before the weights are read.
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { writeTiny } from "./tiny.mjs";
 
 export const root = new URL("../..", import.meta.url).pathname;
@@ -50,5 +51,15 @@ export function tinyModel({ folder = "tiny-model", judges, more } = {}) {
     return { url, bytes: content.length, sha256: createHash("sha256").update(content).digest("hex"), role };
   });
   writeFileSync(`${path}/manifest.json`, JSON.stringify({ format: 1, name: "Tiny", licence: "", files }));
+  return path;
+}
+
+/** The demo's passages as a clustered store, made by the command that the demo builds; `SELFRAG` names another. */
+export function clusteredCorpus() {
+  const path = `${out}/clustered`;
+  if (!existsSync(`${path}/manifest.json`)) {
+    const command = process.env.SELFRAG ?? `${root}target/release/selfrag`;
+    execFileSync(command, ["index", "cluster", "--index", corpus, "--output", path, "--most-questions", "100"], { stdio: "inherit" });
+  }
   return path;
 }

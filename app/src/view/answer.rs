@@ -54,6 +54,9 @@ pub(crate) fn AnswerCard(client: Client) -> impl IntoView {
                 <div class="judged" role="status" data-testid="relevance">{move || doubt.get().map(notice)}</div>
                 // Read aloud when it is complete, not token by token.
                 <div aria-live="polite" data-testid="answer">{body}</div>
+                {move || run.stats.with(|stats| stats.as_ref().and_then(|stats| stats.searched.clone())).map(|searched| view! {
+                    <p class="facts" data-testid="searched">{searched}</p>
+                })}
                 <Show when=move || ranked.get()><Ranking run/></Show>
                 <segments::Decisions client/>
                 <Tree run/>

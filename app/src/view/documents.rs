@@ -109,11 +109,7 @@ fn scopes(client: Client) -> AnyView {
 
 fn row(client: Client, kept: KeptDocument) -> AnyView {
     let KeptDocument { file, name, passages, problem } = kept;
-    let facts = match passages {
-        0 => String::new(),
-        1 => "1 passage".into(),
-        n => format!("{} passages", format::count(n)),
-    };
+    let facts = (passages > 0).then(|| format!("{} passages", format::count(passages)));
     view! {
         <li data-testid="document">
             <span class="kept-name">

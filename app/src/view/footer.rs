@@ -20,7 +20,7 @@ pub(crate) fn Footer(client: Client) -> impl IntoView {
             <p class="speed" data-testid="stats">{move || client.run.stats.get().map(speed)}</p>
             {move || facts().map(|facts| view! { <GpuDetails facts/> })}
             <p>
-                "Everything runs in this tab: questions, documents and models stay on this computer. Passages: Wikipedia, CC BY-SA. \
+                "Everything runs in this tab: questions and models stay on this computer. Passages: Wikipedia, CC BY-SA. \
                 After Asai et al., “Self-RAG: Learning to Retrieve, Generate, and Critique through Self-Reflection”, 2023."
             </p>
             <p><a href="#/bench" data-testid="to-bench">"How fast is this GPU?"</a></p>
@@ -45,6 +45,6 @@ fn GpuDetails(facts: GpuFacts) -> impl IntoView {
 }
 
 fn speed(stats: Stats) -> String {
-    let Stats { n_tokens, seconds, tokens_per_second } = stats;
+    let Stats { n_tokens, seconds, tokens_per_second, .. } = stats;
     format!("{tokens_per_second:.1} tokens/s · {} tokens in {}", format::count(n_tokens), format::duration(seconds))
 }
