@@ -108,6 +108,22 @@ pub fn forget_peak_memory() {
     std::fs::write("/proc/self/clear_refs", "5").ok();
 }
 
+/// Bytes of memory that this process may still take, by the system's account and a container's; none where neither tells.
+pub fn available_memory() -> Option<u64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
+    let system = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let groups = [
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ];
+    let container = |(most, used): (&str, &str)| Some(number(most)?.saturating_sub(number(used)?));
+    groups.into_iter().filter_map(container).chain(system).min()
+}
+
 /// A file on disk, read by position.
 #[derive(Debug)]
 pub struct FileSource {
