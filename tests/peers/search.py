@@ -112,8 +112,10 @@ def free_host() -> int:
     with open("/proc/meminfo") as file:
         free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
     try:
-        with open("/sys/fs/cgroup/memory.max") as most, open("/sys/fs/cgroup/memory.current") as used:
-            return min(free, int(most.read()) - int(used.read()))
+        with open("/sys/fs/cgroup/memory.max") as most, open("/sys/fs/cgroup/memory.current") as used, open("/sys/fs/cgroup/memory.stat") as stat:
+            # Cached files count as used, and go when memory is wanted.
+            cached = sum(int(line.split()[1]) for line in stat if line.split()[0] in ("inactive_file", "active_file"))
+            return min(free, int(most.read()) - int(used.read()) + cached)
     except (OSError, ValueError):
         return free
 

@@ -15,11 +15,11 @@ use super::{
     vectors::{Precision, Vectors},
 };
 use crate::{
-    Result,
+    Error, Result,
     error::GpuError,
     gpu::{Gpu, Uploads},
     ops::{self, HostRows, MOST_QUESTIONS, ROW_TILE, RowBlock},
-    platform::{in_parallel, now_ms},
+    platform::{available_memory, in_parallel, now_ms},
 };
 
 /// Most questions of a pass over the streamed rows.
@@ -148,7 +148,17 @@ impl FlatStream {
         limit: Option<u64>,
         mut next: impl AsyncFnMut() -> Result<Option<Vectors>>,
     ) -> Result<Self> {
-        let mut flat = Self::with_rows(gpu, (precision, dim, rows), limit, u64::MAX).await?;
+        // More would be promised and, when it is written, end the process.
+        let most_host = available_memory().unwrap_or(u64::MAX);
+        let mut flat = Self::with_rows(gpu, (precision, dim, rows), limit, most_host).await?;
+        let left = flat.rest.iter().flat_map(|rest| &rest.chunks).map(HostRows::left).sum::<usize>();
+        if flat.resident.rows() + left < rows {
+            let streamed = rows - flat.resident.rows();
+            let bytes = streamed.div_ceil(ROW_TILE) as u64 * RowBlock::tile_bytes(dim, format(precision));
+            let problem =
+                format!("{bytes} bytes for {streamed} rows that the GPU has no room for, {most_host} are free");
+            return Err(Error::io("host memory", problem));
+        }
         let mut filling = Filling::new(&flat.resident, 0, precision);
         let (mut room, mut chunks) = (flat.resident.rows(), flat.rest.iter_mut().flat_map(|rest| &mut rest.chunks));
         let mut chunk = chunks.next();
