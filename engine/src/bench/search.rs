@@ -78,13 +78,9 @@ pub(super) async fn search(gpu: &Gpu, spec: &Spec, workload: &str, report: &mut 
     let made = (PIECE / row_bytes).min(wanted).next_multiple_of(64);
     (0..made).for_each(|_| piece.push(&random.values(DIM)));
     flat.fill(&piece).await?;
-    let streamed_bytes = streamed_bytes(&flat);
-    let mut counts = vec![1, MOST_QUESTIONS];
-    #[cfg(not(target_family = "wasm"))]
-    counts.extend((streamed_bytes > 0).then_some(MOST_AT_ONCE));
-    let most = counts[counts.len() - 1];
-    let questions: Vec<Vec<f32>> = (0..most).map(|_| random.values(DIM)).collect();
-    for count in counts {
+    let (streamed_bytes, counts) = streamed(&flat);
+    let questions: Vec<Vec<f32>> = (0..counts[counts.len() - 1]).map(|_| random.values(DIM)).collect();
+    for count in counts.iter().copied() {
         let questions = &questions[..count];
         let (start, software) = (now_ms(), gpu.facts().software);
         loop {
@@ -151,14 +147,18 @@ async fn room(gpu: &Gpu, spec: &Spec, precision: Precision, wanted: usize) -> Re
     Searched::with_rows(gpu, (precision, DIM, wanted), spec.gpu_memory, host).await
 }
 
+/// Bytes that are streamed, and the numbers of questions to measure.
 #[cfg(not(target_family = "wasm"))]
-fn streamed_bytes(flat: &Searched) -> u64 {
-    flat.streaming().map_or(0, |streaming| streaming.streamed_bytes)
+fn streamed(flat: &Searched) -> (u64, &'static [usize]) {
+    match flat.streaming() {
+        Some(streaming) => (streaming.streamed_bytes, &[1, MOST_QUESTIONS, MOST_AT_ONCE]),
+        None => (0, &[1, MOST_QUESTIONS]),
+    }
 }
 
 #[cfg(target_family = "wasm")]
-fn streamed_bytes(_: &Searched) -> u64 {
-    0
+fn streamed(_: &Searched) -> (u64, &'static [usize]) {
+    (0, &[1, MOST_QUESTIONS])
 }
 
 /// Memory for so many rows and a search, or for a half, a quarter, …
