@@ -379,7 +379,7 @@ mod tests {
         }
         let all = Split { resident: 65, chunk: 0 };
         assert_eq!((Split::new(65, tile, 2 * tile, 64), Split::new(65, tile, u64::MAX, 64)), (all, all));
-        assert_eq!(Split::new(1 << 30, 32, 1 << 30, 1 << 30).chunk, CHUNK_ROWS, "narrow rows");
+        assert_eq!(Split::new(1 << 30, 64 * 32, 1 << 34, 1 << 30).chunk, CHUNK_ROWS, "narrow rows");
         assert_eq!(Split::new(1 << 20, tile, 1 << 30, 100).chunk, 64, "a device's limit");
     }
 
