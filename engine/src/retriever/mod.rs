@@ -1,7 +1,7 @@
 //! The retriever: question in, passages out.
 //!
 //! [`encoder`] turns texts into vectors (Contriever, MiniLM: BERT with mean pooling); [`store`] holds passages and their vectors;
-//! [`flat_gpu`], [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. [`clusters`] does without
+//! [`flat_gpu`] (natively [`flat_stream`], where its memory is short), [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. [`clusters`] does without
 //! loading a store; [`open`] takes either. Similarity is the inner product.
 
 #[cfg(feature = "cli")]
@@ -14,6 +14,8 @@ pub mod encoder;
 pub mod files;
 pub mod flat;
 pub mod flat_gpu;
+#[cfg(not(target_family = "wasm"))]
+pub mod flat_stream;
 pub mod hnsw;
 pub mod index;
 pub mod manifest;
@@ -54,6 +56,12 @@ pub struct Hit {
 pub trait Retriever {
     /// The best `n_docs` passages of each question, best first.
     fn search<'a>(&'a mut self, questions: &'a [&'a str], n_docs: usize) -> LocalFuture<'a, Result<Vec<Vec<Hit>>>>;
+
+    /// What is streamed from host memory for each search, and what that cost so far; none where nothing is.
+    #[cfg(not(target_family = "wasm"))]
+    fn streaming(&self) -> Option<flat_stream::Streaming> {
+        None
+    }
 }
 
 /// Turns texts into vectors.
