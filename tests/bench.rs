@@ -19,7 +19,7 @@ fn every_workload_has_its_row_and_every_number_is_sane() {
     let query = format!("geometry=tiny&layers=1&steps=3&kernels=1&workloads={}", all.join(","));
     let report = run(&query, &mut told);
     let of_llama =
-        |name: &&str| !["tune", "load", "search-int8", "search-f16", "encode-128", "encode-512"].contains(name);
+        |name: &&str| !(["tune", "load"].contains(name) || name.starts_with("search-") || name.starts_with("encode-"));
     let names: Vec<&str> = all.into_iter().filter(of_llama).collect();
     // A row for each plan that was tried, of which one is in use afterwards.
     let (tried, rows): (Vec<_>, Vec<_>) = report.rows.iter().partition(|row| row.workload.starts_with("tune: "));
@@ -50,16 +50,21 @@ fn every_workload_has_its_row_and_every_number_is_sane() {
 
 #[test]
 fn searches_and_encoders_have_tables_of_their_own() {
-    let query = "geometry=tiny&rows=5000&workloads=search-int8,search-f16,encode-128,encode-512";
+    let query = "geometry=tiny&rows=5000&workloads=search-int8,search-f16,search-f32,encode-128,encode-512";
     let report = run(query, &mut Vec::new());
     assert!(report.rows.is_empty() && report.load.is_none());
     let sane = |value: f64| value.is_finite() && value > 0.0;
     let searches: Vec<_> = report.searches.iter().map(|row| (row.workload.as_str(), row.questions)).collect();
-    assert_eq!(searches, [("search-int8", 1), ("search-int8", 8), ("search-f16", 1), ("search-f16", 8)]);
+    let workloads = ["search-int8", "search-f16", "search-f32"];
+    assert_eq!(searches, workloads.map(|workload| [(workload, 1), (workload, 8)]).as_flattened());
     for row in &report.searches {
         let always = [row.secs, row.launches, row.rows_per_sec, row.gb_per_sec, row.of_copy];
         assert!(always.into_iter().chain(row.gpu_secs).all(sane), "{row:?}");
-        let size = if row.workload == "search-f16" { 768 * 2 } else { 768 + 4 };
+        let size = match row.workload.as_str() {
+            "search-f32" => 768 * 4,
+            "search-f16" => 768 * 2,
+            _ => 768 + 4,
+        };
         assert!(row.rows == 5000 && row.bytes >= 5000 * size && row.best == 100, "{row:?}");
     }
     let encodes: Vec<_> = report.encodes.iter().map(|row| (row.workload.as_str(), row.length)).collect();
@@ -71,6 +76,27 @@ fn searches_and_encoders_have_tables_of_their_own() {
     }
     let markdown = report.markdown();
     assert!(markdown.contains("| search-int8 | 5000 × 768 |") && markdown.contains("| encode-512 |"), "{markdown}");
+}
+
+#[test]
+fn rows_over_the_limit_are_streamed_and_the_table_says_what_that_costs() {
+    let gpu = block_on(Gpu::open(Options::default())).expect("the tests need a GPU; lavapipe will do");
+    let order = Order::default().with_query("geometry=tiny&rows=5000&workloads=search-f32").unwrap();
+    let mut spec = order.specs().unwrap().remove(0);
+    spec.gpu_memory = Some(6_000_000);
+    let before = gpu.allocated_bytes();
+    let report = block_on(bench::run(&gpu, &spec, &mut |_| {})).unwrap();
+    assert_eq!(gpu.allocated_bytes(), before, "nothing is left behind");
+    assert_eq!(report.searches.iter().map(|row| row.questions).collect::<Vec<_>>(), [1, 8, 64]);
+    for row in &report.searches {
+        // 79 tiles, of which a little less than what is allowed stays.
+        assert_eq!((row.rows, row.bytes), (5000, 79 * 64 * 3072 + 16), "{row:?}");
+        assert!((9_500_000..11_000_000).contains(&row.streamed_bytes), "{row:?}");
+        let rate = row.streamed_bytes as f64 / row.secs / 1e9;
+        assert!((row.streamed_gb_per_sec / rate - 1.0).abs() < 1e-9 && rate < row.gb_per_sec, "{row:?}");
+    }
+    let markdown = report.markdown();
+    assert!(markdown.contains("| 0.016, 6") && markdown.contains(" streamed at "), "{markdown}");
 }
 
 #[test]

@@ -184,6 +184,17 @@ fn the_originals_commands_lead_from_passages_to_questions_with_passages() {
     assert_eq!(found[1]["ctxs"][0]["id"], "3");
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left there");
 
+    // With less GPU memory than the vectors take: the same, and what that costs is told.
+    let query = ["--index", &store, "--query", "capital of France", "--json", "--gpu-memory"];
+    let answers = ["0", "1M"].map(|limit| selfrag(&[&retrieve[..], &query, &[limit]].concat(), "").unwrap());
+    let lines = answers.each_ref().map(|told| told.lines().find(|line| line.starts_with('{')).unwrap());
+    assert_eq!(lines[0], lines[1]);
+    let streamed = "streamed from host memory in each search of up to 64 questions: ";
+    assert_eq!(answers[0].matches(streamed).count(), 2, "at first and at last: {}", answers[0]);
+    assert!(answers[0].contains("\n2 searches: 0.0 MB") && !answers[1].contains("streamed"), "{answers:?}");
+    let error = selfrag(&[&retrieve[..], &query, &["8 apples"]].concat(), "").unwrap_err();
+    assert!(error.contains("bytes expected"), "{error}");
+
     // Typed questions, straight from the embeddings, as JSON: the same. A store of other passages lies there.
     let kept = scratch.path("embeddings/index.selfrag");
     std::fs::rename(&store, &kept).unwrap();

@@ -99,7 +99,14 @@ fn every_way_to_search_finds_the_same() {
     let folder = scratch("search").join("store");
     make(&folder, &mut Fake::new(), &mut Vec::new()).expect("the store is built");
     let questions = ["Title 4 Text \"4\"", "something else", ""];
-    let methods = [Method::Exact, Method::ExactGpu(common::gpu()), Method::Hnsw];
+    let gpu = common::gpu();
+    let methods = [
+        Method::Exact,
+        Method::ExactGpu(gpu.clone()),
+        Method::ExactGpuWithin(gpu.clone(), None),
+        Method::ExactGpuWithin(gpu, Some(4000)),
+        Method::Hnsw,
+    ];
     let results: Vec<_> = methods
         .into_iter()
         .map(|method| {

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Names of the workloads and what they do.
-pub const WORKLOADS: [(&str, &str); 11] = [
+pub const WORKLOADS: [(&str, &str); 12] = [
     (TUNE, "one step of one sequence by each plan; the quickest is in use for what comes after"),
     ("decode", "one sequence, from 256 tokens of context on"),
     ("decode-10", "ten sequences over one shared prefix of 256 tokens, in sum"),
@@ -45,6 +45,7 @@ pub const WORKLOADS: [(&str, &str); 11] = [
         "exact search over random rows of 768, for one question and for eight at once; a table of their own",
     ),
     ("search-f16", "the same in half floats"),
+    ("search-f32", "the same in floats; natively, rows that the GPU has no room for are streamed from host memory"),
     ("encode-128", "passages of 128 tokens, embedded by an encoder of BERT-base's size; a table of their own"),
     ("encode-512", "the same with 512 tokens"),
 ];

@@ -1,18 +1,22 @@
-//! The workloads `search-int8` and `search-f16`: exact search over random rows, for one question and for eight at once.
+//! The workloads `search-int8`, `search-f16` and `search-f32`: exact search over random rows, for one question and for eight at once.
+//! Natively, rows that the GPU has no room for are streamed from host memory, and 64 questions are measured too.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Clocks, Geometry, KernelRow, Report, Spec, WARM_UP_MS, known, percent, significant, timed};
 use crate::{
-    Error, Result,
-    error::GpuError,
+    Result,
     gpu::{Gpu, Grain},
     ops::{MOST_QUESTIONS, self_test::Random},
     platform::now_ms,
-    retriever::{
-        flat_gpu::FlatGpu,
-        vectors::{Precision, Vectors},
-    },
+    retriever::vectors::{Precision, Vectors},
+};
+#[cfg(target_family = "wasm")]
+use crate::{error::GpuError, retriever::flat_gpu::FlatGpu as Searched};
+#[cfg(not(target_family = "wasm"))]
+use crate::{
+    platform::available_memory,
+    retriever::flat_stream::{FlatStream as Searched, MOST_AT_ONCE},
 };
 
 /// Values of a row, Contriever's.
@@ -41,6 +45,10 @@ pub struct SearchRow {
     pub dim: usize,
     /// Bytes of the rows, scales included.
     pub bytes: u64,
+    /// Bytes of those that are streamed from host memory in each search.
+    pub streamed_bytes: u64,
+    /// These a second, of the whole search's time.
+    pub streamed_gb_per_sec: f64,
     /// Questions at once.
     pub questions: usize,
     /// Results a question.
@@ -61,17 +69,18 @@ pub struct SearchRow {
 
 /// Adds both rows of a workload to the report, and their kernels' if these are wanted.
 pub(super) async fn search(gpu: &Gpu, spec: &Spec, workload: &str, report: &mut Report) -> Result<()> {
-    let precision = if workload.ends_with("f16") { Precision::F16 } else { Precision::Int8 };
+    let precision = Precision::ALL.into_iter().find(|p| workload.ends_with(p.name())).unwrap_or(Precision::Int8);
     let wanted = spec.rows.unwrap_or_else(|| default_rows(gpu, spec.geometry));
-    let mut flat = room(gpu, precision, wanted).await?;
+    let mut flat = room(gpu, spec, precision, wanted).await?;
     let mut random = Random::new(1);
     let mut piece = Vectors::new(precision, DIM);
     let row_bytes = precision.file_bytes(1, DIM as u64).expect("a row is small") as usize;
-    let made = (PIECE / row_bytes).min(flat.rows()).next_multiple_of(64);
+    let made = (PIECE / row_bytes).min(wanted).next_multiple_of(64);
     (0..made).for_each(|_| piece.push(&random.values(DIM)));
     flat.fill(&piece).await?;
-    let questions: Vec<Vec<f32>> = (0..MOST_QUESTIONS).map(|_| random.values(DIM)).collect();
-    for count in [1, MOST_QUESTIONS] {
+    let (streamed_bytes, counts) = streamed(&flat);
+    let questions: Vec<Vec<f32>> = (0..counts[counts.len() - 1]).map(|_| random.values(DIM)).collect();
+    for count in counts.iter().copied() {
         let questions = &questions[..count];
         let (start, software) = (now_ms(), gpu.facts().software);
         loop {
@@ -81,7 +90,12 @@ pub(super) async fn search(gpu: &Gpu, spec: &Spec, workload: &str, report: &mut 
             }
         }
         let mut best = Clocks { secs: f64::INFINITY, gpu_secs: None };
-        let (tries, launches) = (if software { 2 } else { 20 }, gpu.launches());
+        let tries = match (software, streamed_bytes) {
+            (true, _) => 2,
+            (_, 0) => 20,
+            _ => 5,
+        };
+        let launches = gpu.launches();
         for _ in 0..tries {
             let (_, clocks) = timed(gpu, async || flat.search(questions, BEST).await).await?;
             if clocks.secs < best.secs {
@@ -96,6 +110,8 @@ pub(super) async fn search(gpu: &Gpu, spec: &Spec, workload: &str, report: &mut 
             wanted_rows: wanted,
             dim: DIM,
             bytes,
+            streamed_bytes,
+            streamed_gb_per_sec: streamed_bytes as f64 / secs / 1e9,
             questions: count,
             best: BEST.min(flat.rows()),
             secs,
@@ -123,12 +139,35 @@ fn default_rows(gpu: &Gpu, geometry: Geometry) -> usize {
     }
 }
 
+/// Memory for so many rows and a search, on GPU and host.
+#[cfg(not(target_family = "wasm"))]
+async fn room(gpu: &Gpu, spec: &Spec, precision: Precision, wanted: usize) -> Result<Searched> {
+    // A tenth is left to others.
+    let host = available_memory().map_or(u64::MAX, |bytes| bytes / 10 * 9);
+    Searched::with_rows(gpu, (precision, DIM, wanted), spec.gpu_memory, host).await
+}
+
+/// Bytes that are streamed, and the numbers of questions to measure.
+#[cfg(not(target_family = "wasm"))]
+fn streamed(flat: &Searched) -> (u64, &'static [usize]) {
+    match flat.streaming() {
+        Some(streaming) => (streaming.streamed_bytes, &[1, MOST_QUESTIONS, MOST_AT_ONCE]),
+        None => (0, &[1, MOST_QUESTIONS]),
+    }
+}
+
+#[cfg(target_family = "wasm")]
+fn streamed(_: &Searched) -> (u64, &'static [usize]) {
+    (0, &[1, MOST_QUESTIONS])
+}
+
 /// Memory for so many rows and a search, or for a half, a quarter, …
-async fn room(gpu: &Gpu, precision: Precision, wanted: usize) -> Result<FlatGpu> {
+#[cfg(target_family = "wasm")]
+async fn room(gpu: &Gpu, _: &Spec, precision: Precision, wanted: usize) -> Result<Searched> {
     let mut rows = wanted;
     while rows > 0 {
         let made = gpu.if_room(|| {
-            let mut flat = FlatGpu::with_rows(gpu, precision, DIM, rows)?;
+            let mut flat = Searched::with_rows(gpu, precision, DIM, rows)?;
             flat.prepare(MOST_QUESTIONS, BEST)?;
             Ok(flat)
         });
@@ -139,7 +178,7 @@ async fn room(gpu: &Gpu, precision: Precision, wanted: usize) -> Result<FlatGpu>
         gpu.flush().await?;
         rows /= 2;
     }
-    Err(Error::from(GpuError::OutOfMemory("not even a row of a search fits".into())))
+    Err(GpuError::OutOfMemory("not even a row of a search fits".into()).into())
 }
 
 impl SearchRow {
@@ -157,6 +196,17 @@ impl SearchRow {
         "of copy",
     ];
 
+    /// Gigabytes, and what of them is streamed at which rate.
+    fn size(&self) -> String {
+        let gb = format!("{:.3}", self.bytes as f64 / 1e9);
+        if self.streamed_bytes == 0 {
+            return gb;
+        }
+        let share = percent(self.streamed_bytes as f64 / self.bytes as f64);
+        let (streamed, rate) = (self.streamed_bytes as f64 / 1e9, significant(self.streamed_gb_per_sec));
+        format!("{gb}, {share} ({streamed:.3}) streamed at {rate} GB/s")
+    }
+
     /// The row as people read it.
     pub fn cells(&self) -> [String; 10] {
         let questions = self.questions as f64;
@@ -168,7 +218,7 @@ impl SearchRow {
         [
             self.workload.clone(),
             format!("{} × {}{less}", self.rows, self.dim),
-            format!("{:.3}", self.bytes as f64 / 1e9),
+            self.size(),
             format!("{}, the best {}", self.questions, self.best),
             format!("{:.3}", self.secs * 1e3 / questions),
             known(self.gpu_secs, |secs| format!("{:.3}", secs * 1e3 / questions)),

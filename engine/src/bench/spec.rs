@@ -22,6 +22,8 @@ pub struct Spec {
     pub model: Vec<String>,
     /// Rows that are searched; where nothing is said, 21 million on a GPU, fewer elsewhere.
     pub rows: Option<usize>,
+    /// Bytes of GPU memory for rows that are searched, natively: the others are streamed from host memory. Without it, what there is.
+    pub gpu_memory: Option<u64>,
 }
 
 /// The same in words, for several formats: what a form, an address or a message holds.
@@ -107,7 +109,7 @@ impl Order {
             let dtype = format_named(name)?;
             let workloads = self.workloads.clone();
             let (kernels, model, rows) = (self.kernels, self.model.clone(), self.rows);
-            let spec = Spec { geometry, dtype, workloads, steps: self.steps, kernels, model, rows };
+            let spec = Spec { geometry, dtype, workloads, steps: self.steps, kernels, model, rows, gpu_memory: None };
             spec.check()?;
             Ok(spec)
         };

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::search::bytes;
 use crate::{
     bench::{self, Geometry, Spec},
     gpu::{Gpu, Options},
@@ -21,7 +22,7 @@ pub struct Args {
     /// Weight formats, one table each.
     #[arg(long = "type", value_delimiter = ',', default_value = "q4_0", value_parser = dtype)]
     types: Vec<DType>,
-    /// tune, decode, decode-10, decode-2048, prefill, short-form, load, search-int8, search-f16, encode-128, encode-512.
+    /// tune, decode, decode-10, decode-2048, prefill, short-form, load, search-int8, search-f16, search-f32, encode-128, encode-512.
     #[arg(long, value_delimiter = ',', default_value = "decode,decode-10,prefill")]
     workloads: Vec<String>,
     /// Tokens that a decode workload writes.
@@ -30,10 +31,12 @@ pub struct Args {
     /// The GGUF file that `load` loads, splits in order; without it one of the geometry is written to the temporary folder.
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     model: Vec<String>,
-    /// Rows of 768 that search-… searches: 21 million on a GPU, or half, a quarter, … of them where memory is short; fewer on a
-    /// software device.
+    /// Rows of 768 that search-… searches: 21 million on a GPU, or what GPU and host have memory for; fewer on a software device.
     #[arg(long, value_name = "N")]
     rows: Option<usize>,
+    /// GPU memory for these rows, in bytes or as 500M or 8G (10⁹): the others are streamed from host memory [default: what the GPU gives].
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    gpu_memory: Option<u64>,
     /// GPU time of each kernel too.
     #[arg(long)]
     kernels: bool,
@@ -62,9 +65,11 @@ fn dtype(name: &str) -> Result<DType, String> {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let geometry = Geometry { layers: args.layers.unwrap_or(args.geometry.layers), ..args.geometry };
-    let Args { workloads, steps, kernels, model, rows, .. } = args;
-    let spec =
-        |dtype| Spec { geometry, dtype, workloads: workloads.clone(), steps, kernels, model: model.clone(), rows };
+    let Args { workloads, steps, kernels, model, rows, gpu_memory, .. } = args;
+    let spec = |dtype| {
+        let (workloads, model) = (workloads.clone(), model.clone());
+        Spec { geometry, dtype, workloads, steps, kernels, model, rows, gpu_memory }
+    };
     let specs: Vec<Spec> = args.types.into_iter().map(spec).collect();
     specs.iter().try_for_each(Spec::check)?;
     let mut reports = Vec::new();

@@ -9,7 +9,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use super::index::open_encoder;
+use super::{
+    index::open_encoder,
+    search::{self, SearchArgs},
+};
 use crate::{
     Error, Result,
     engine::Engine,
@@ -19,7 +22,7 @@ use crate::{
     },
     gpu::{Gpu, Options},
     platform::block_on,
-    retriever::{Retriever, files, index::Method, open::open},
+    retriever::{Retriever, files, open::open},
     tokenizer::{ReflectionTokens, Tokenizer},
     weights::{self, Weights},
 };
@@ -47,9 +50,8 @@ pub struct ModelArgs {
     /// The passages' folder, or the http:// address of one [default: public/corpus].
     #[arg(long, value_name = "DIR|URL")]
     index: Option<PathBuf>,
-    /// Search the index's HNSW graph on the CPU instead of all vectors on the GPU.
-    #[arg(long)]
-    hnsw: bool,
+    #[command(flatten)]
+    search: SearchArgs,
     /// The retriever's encoder [default: models/encoder.gguf].
     #[arg(long, value_name = "GGUF|DIR")]
     encoder: Option<PathBuf>,
@@ -152,7 +154,7 @@ pub(super) fn remote_engine(
         true => {
             let index = located(args.index.as_deref(), INDEX, "index")?;
             let encoder = located(args.encoder.as_deref(), "encoder.gguf", "encoder")?;
-            Some(retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, args.hnsw)?)
+            Some(retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, &args.search)?)
         }
         false => None,
     };
@@ -188,10 +190,10 @@ pub(super) fn training_vocabulary(path: &Path) -> Result<Tokenizer> {
 }
 
 /// A retriever alone, over the passages in a folder.
-pub(super) fn open_retriever(index: &Path, encoder: Option<&Path>, hnsw: bool) -> Result<Box<dyn Retriever>> {
+pub(super) fn open_retriever(index: &Path, encoder: Option<&Path>, search: &SearchArgs) -> Result<Box<dyn Retriever>> {
     let index = located(Some(index), INDEX, "index")?;
     let encoder = located(encoder, "encoder.gguf", "encoder")?;
-    retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, hnsw)
+    retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, search)
 }
 
 /// Loads the generator, and the retriever if it is needed. `tune`: steps are computed in the way that is quickest here, which is measured
@@ -213,7 +215,7 @@ pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engi
         tuned(&mut llama)?;
     }
     let retriever = match (index, encoder) {
-        (Some(index), Some(encoder)) => Some(retriever(&gpu, &index, &encoder, args.hnsw)?),
+        (Some(index), Some(encoder)) => Some(retriever(&gpu, &index, &encoder, &args.search)?),
         _ => None,
     };
     Engine::from_metadata(weights.name(), weights.metadata(), Box::new(llama), retriever)
@@ -259,12 +261,13 @@ fn llama(gpu: &Gpu, weights: &dyn Weights, kv_tokens: Option<usize>) -> Result<L
 }
 
 /// The passages' index with the encoder that made it, searched exactly on the GPU unless it is clustered or its graph is asked for.
-fn retriever(gpu: &Gpu, index: &Path, encoder: &Path, hnsw: bool) -> Result<Box<dyn Retriever>> {
-    let method = if hnsw { Method::Hnsw } else { Method::ExactGpu(gpu.clone()) };
-    block_on(async {
+fn retriever(gpu: &Gpu, index: &Path, encoder: &Path, search: &SearchArgs) -> Result<Box<dyn Retriever>> {
+    let retriever = block_on(async {
         let encoder = open_encoder(gpu, encoder).await?;
-        open(files::at(index), Box::new(encoder), method).await
-    })
+        open(files::at(index), Box::new(encoder), search.method(gpu)).await
+    })?;
+    search::tell(&index.display().to_string(), retriever.as_ref());
+    Ok(retriever)
 }
 
 /// Chooses how steps are computed: as kept, or by measuring.

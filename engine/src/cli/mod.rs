@@ -14,6 +14,7 @@ pub mod load;
 pub mod merge;
 pub mod questions;
 pub mod retrieve;
+mod search;
 pub mod settings;
 pub mod terminal;
 #[cfg(feature = "training")]

@@ -13,7 +13,7 @@ use std::{
 use kept::MadeOf;
 pub use options::Args;
 
-use super::{embeddings::Files, index::open_encoder, load, terminal};
+use super::{embeddings::Files, index::open_encoder, load, search, terminal};
 use crate::{
     Error,
     gpu::{Gpu, Options as GpuOptions},
@@ -47,6 +47,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         answer(&mut index, &args, query)?;
     } else {
         interactive(&mut index, &args)?;
+    }
+    // Beside what was told at first, by one question's search: what all of them took.
+    if let Some(streaming) = index.index.streaming() {
+        eprintln!("{} searches: {streaming}", streaming.passes);
     }
     Ok(())
 }
@@ -136,13 +140,10 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
     if let Some(precision) = args.precision().or(most_exact) {
         store.prefer(precision)?;
     }
-    let method = match (args.hnsw, args.cpu) {
-        (true, _) => Method::Hnsw,
-        (_, true) => Method::Exact,
-        _ => Method::ExactGpu(gpu),
-    };
+    let method = if args.cpu { Method::Exact } else { args.search.method(&gpu) };
     let identity = sha256_hex(&store.manifest().to_json());
     let index = Index::open(store, Box::new(encoder), method, &mut |_| {}).await?;
+    search::tell(&folder.display().to_string(), &index);
     Ok(Opened { index, identity, _temporary: temporary })
 }
 

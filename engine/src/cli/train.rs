@@ -57,9 +57,12 @@ struct Over {
     /// Where checkpoints and the log go.
     #[arg(long, alias = "output_dir", value_name = "DIR")]
     output: Option<PathBuf>,
-    /// `cpu` or `vulkan`.
+    /// `cpu`, `vulkan` or `cuda`.
     #[arg(long)]
     backend: Option<String>,
+    /// Which of several GPUs [default: the launcher's local rank].
+    #[arg(long, value_name = "N")]
+    device: Option<u64>,
     /// `lora`, or `full`: every weight; a checkpoint is then a model's folder [default: lora].
     #[arg(long)]
     method: Option<String>,
@@ -117,6 +120,7 @@ impl Over {
             ("data", path(&self.data)),
             ("output", path(&self.output)),
             ("backend", self.backend.as_ref().map(|v| json!(v))),
+            ("device", self.device.map(|v| json!(v))),
             ("method", self.method.as_ref().map(|v| json!(v))),
             ("max_length", self.max_length.map(|v| json!(v))),
             ("micro_batch", self.micro_batch.map(|v| json!(v))),

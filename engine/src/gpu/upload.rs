@@ -31,6 +31,8 @@ pub struct Uploads {
     gpu: Gpu,
     /// Bytes of a staging buffer.
     stage_bytes: u64,
+    /// Most pieces under way.
+    stages: usize,
     /// From the oldest on.
     busy: VecDeque<Stage>,
 }
@@ -48,7 +50,15 @@ impl Uploads {
     pub fn new(gpu: &Gpu, piece_bytes: u64) -> Self {
         // Room for a gap in front of each place's bytes.
         let stage_bytes = piece_bytes.next_multiple_of(ALIGNMENT) + ALIGNMENT;
-        Self { gpu: gpu.clone(), stage_bytes, busy: VecDeque::new() }
+        Self { gpu: gpu.clone(), stage_bytes, stages: STAGES, busy: VecDeque::new() }
+    }
+
+    /// The same with another number of pieces under way, at least 1, where they are large.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn with_stages(gpu: &Gpu, piece_bytes: u64, stages: usize) -> Self {
+        let mut uploads = Self::new(gpu, piece_bytes);
+        uploads.stages = stages.max(1);
+        uploads
     }
 
     /// Sends a piece, which may be for one place or two. Waits while too many are under way.
@@ -78,7 +88,7 @@ impl Uploads {
 
     /// A mapped staging buffer.
     async fn stage(&mut self) -> Result<wgpu::Buffer> {
-        if self.busy.len() < STAGES {
+        if self.busy.len() < self.stages {
             let buffer = self.gpu.inner.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("upload"),
                 size: self.stage_bytes,
@@ -97,11 +107,18 @@ impl Uploads {
     }
 }
 
+/// By several threads where it is much: one alone writes slower than a card reads.
 #[cfg(not(target_family = "wasm"))]
 fn write_mapped(buffer: &wgpu::Buffer, at: usize, bytes: &[u8]) -> Result<()> {
-    let range = at as u64..(at + bytes.len()) as u64;
-    let mut view = buffer.slice(range).get_mapped_range_mut().map_err(refused)?;
-    view.copy_from_slice(bytes);
+    /// A model's load sends pieces of this size, and is busy on other threads.
+    const SHARE: usize = crate::platform::LOAD_PIECE;
+    let mut views = Vec::new();
+    for (i, bytes) in bytes.chunks(SHARE).enumerate() {
+        let first = (at + i * SHARE) as u64;
+        let view = buffer.slice(first..first + bytes.len() as u64).get_mapped_range_mut().map_err(refused)?;
+        views.push((view, bytes));
+    }
+    crate::platform::in_parallel(views.into_iter(), |(mut view, bytes)| view.copy_from_slice(bytes));
     Ok(())
 }
 

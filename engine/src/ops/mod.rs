@@ -58,6 +58,8 @@ pub use pack::{Packed, pack_rows, packed_words};
 pub use quantize::{Integers, quantize};
 pub use rms_norm::rms_norm;
 pub use rope_kv::{Rope, RowInfo, rope_kv};
+#[cfg(not(target_family = "wasm"))]
+pub use score_rows::HostRows;
 pub use score_rows::{MOST_QUESTIONS, ROW_TILE, RowBlock, Rows, question_rows, question_values, score_rows};
 pub use swiglu::swiglu;
 pub use tiles::{Shape, Tiles, tiles};

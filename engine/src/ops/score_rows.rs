@@ -9,6 +9,11 @@ use crate::{
     weights::DType,
 };
 
+#[cfg(not(target_family = "wasm"))]
+mod host_rows;
+#[cfg(not(target_family = "wasm"))]
+pub use host_rows::HostRows;
+
 /// Rows of a tile: pieces of a block begin at multiples.
 pub const ROW_TILE: usize = 64;
 /// Tiles of a workgroup.
@@ -170,11 +175,14 @@ fn pack(bytes: &[u8], row_bytes: usize, quads: usize, packed: &mut Vec<u8>) {
     packed.clear();
     packed.resize(count.div_ceil(ROW_TILE) * tile_bytes, 0);
     for (tile, rows) in packed.chunks_mut(tile_bytes).zip(bytes.chunks(row_bytes * ROW_TILE)) {
-        for (r, row) in rows.chunks(row_bytes).enumerate() {
-            for (part, places) in row.chunks(QUAD).zip(tile.chunks_mut(ROW_TILE * QUAD)) {
-                places[r * QUAD..r * QUAD + part.len()].copy_from_slice(part);
-            }
-        }
+        rows.chunks(row_bytes).enumerate().for_each(|(r, row)| pack_row(row, r, tile));
+    }
+}
+
+/// A row's bytes, to its places in a tile.
+fn pack_row(row: &[u8], r: usize, tile: &mut [u8]) {
+    for (part, places) in row.chunks(QUAD).zip(tile.chunks_mut(ROW_TILE * QUAD)) {
+        places[r * QUAD..r * QUAD + part.len()].copy_from_slice(part);
     }
 }
 

@@ -108,6 +108,29 @@ pub fn forget_peak_memory() {
     std::fs::write("/proc/self/clear_refs", "5").ok();
 }
 
+/// Bytes of memory that this process may still take, by the system's account and a container's; none where neither tells.
+pub fn available_memory() -> Option<u64> {
+    let system = std::fs::read_to_string("/proc/meminfo").ok();
+    let system = system.and_then(|text| number_after(&text, "MemAvailable:")?.checked_mul(1024));
+    // Version 2 of control groups, then version 1.
+    let groups = [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")];
+    let container = |(most, used): (&str, &str)| {
+        let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
+        let stat = read(&used.replace("current", "stat").replace("usage_in_bytes", "stat"))?;
+        // Cached files count as used, and go when memory is wanted.
+        let cached = ["\ninactive_file ", "\nactive_file "].iter().filter_map(|name| number_after(&stat, name)).sum();
+        let used = number_after(&read(used)?, "")?.saturating_sub(cached);
+        Some(number_after(&read(most)?, "")?.saturating_sub(used))
+    };
+    groups.into_iter().filter_map(container).chain(system).min()
+}
+
+/// The number behind a name.
+fn number_after(text: &str, name: &str) -> Option<u64> {
+    let (_, rest) = text.split_once(name)?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
 /// A file on disk, read by position.
 #[derive(Debug)]
 pub struct FileSource {

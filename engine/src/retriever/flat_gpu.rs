@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Result,
-    gpu::{Buffer, Gpu, Recording, Tensor, Uploads},
+    gpu::{Buffer, Gpu, Reading, Recording, Tensor, Uploads},
     ops::{self, MOST_QUESTIONS, Pairs, ROW_TILE, RowBlock, Rows},
     weights::DType,
 };
@@ -31,7 +31,7 @@ pub struct FlatGpu {
 
 /// A search for so many questions and results, ready to run again.
 #[derive(Debug)]
-struct Plan {
+pub(super) struct Plan {
     questions: usize,
     k: usize,
     recording: Recording,
@@ -59,7 +59,7 @@ impl FlatGpu {
             progress(vectors.rows() as u64);
             filling.append(&vectors).await?;
         }
-        filling.uploads.finish().await?;
+        filling.finish().await?;
         Ok(flat)
     }
 
@@ -69,7 +69,7 @@ impl FlatGpu {
         let first = self.reserve(vectors.precision(), vectors.rows())?;
         let mut filling = Filling::new(self, first, vectors.precision());
         filling.append(vectors).await?;
-        filling.uploads.finish().await
+        filling.finish().await
     }
 
     /// Room for `rows` rows, zeros until [`FlatGpu::fill`]: for measurements.
@@ -92,13 +92,13 @@ impl FlatGpu {
     pub fn prepare(&mut self, questions: usize, k: usize) -> Result<()> {
         let k = k.min(self.rows);
         if k > 0 {
-            self.plan = Some(self.plan(ops::question_rows(questions), k)?);
+            self.plan = Some(Plan::new(&self.gpu, &self.blocks, ops::question_rows(questions), k)?);
         }
         Ok(())
     }
 
     /// Takes memory for rows, in as few blocks as the device allows; which is the first.
-    fn reserve(&mut self, precision: Precision, rows: usize) -> Result<usize> {
+    pub(super) fn reserve(&mut self, precision: Precision, rows: usize) -> Result<usize> {
         let first = self.blocks.len();
         let most = RowBlock::max_rows(&self.gpu, self.dim, format(precision));
         let mut left = rows;
@@ -142,45 +142,64 @@ impl FlatGpu {
         let room = ops::question_rows(questions.len());
         let plan = match self.plan.take() {
             Some(plan) if (plan.questions, plan.k) == (room, k) => plan,
-            _ => self.plan(room, k)?,
+            _ => Plan::new(&self.gpu, &self.blocks, room, k)?,
         };
-        // What lies behind a question's last value meets zeros, and stays finite.
-        let mut values = vec![0.0f32; plan.x.stride * questions.len()];
-        for (row, question) in values.chunks_mut(plan.x.stride).zip(questions) {
-            row[..self.dim].copy_from_slice(question);
-        }
-        self.gpu.write(&plan.x.buffer, 0, bytemuck::cast_slice(&values));
-        let bytes = (room * plan.pairs * 8) as u64;
-        let reading = plan.recording.submit_and_read(&self.gpu, &plan.best, bytes);
-        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&self.gpu.collect(reading).await?);
-        let best_of = |pairs: &[u32]| {
-            let mut best = TopK::new(k);
-            for pair in pairs.chunks_exact(2) {
-                best.push(Scored { row: pair[1], score: f32::from_bits(pair[0]) });
-            }
-            best.finish()
-        };
-        let results = words.chunks(plan.pairs * 2).take(questions.len()).map(best_of).collect();
+        let mut best: Vec<TopK> = questions.iter().map(|_| TopK::new(k)).collect();
+        plan.ask(&self.gpu, questions).offer(&self.gpu, 0, &mut best).await?;
         self.plan = Some(plan);
-        Ok(results)
+        Ok(best.into_iter().map(TopK::finish).collect())
+    }
+}
+
+/// Pairs on their way to the host.
+#[derive(Debug)]
+pub(super) struct Asked {
+    reading: Reading,
+    /// Of a question.
+    pairs: usize,
+}
+
+impl Asked {
+    /// Offers the rows found to each question's best; rows are numbered from `first_row` on.
+    pub(super) async fn offer(self, gpu: &Gpu, first_row: u32, best: &mut [TopK]) -> Result<()> {
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(&gpu.collect(self.reading).await?);
+        for (pairs, best) in words.chunks(self.pairs * 2).zip(best) {
+            for pair in pairs.chunks_exact(2) {
+                best.push(Scored { row: first_row + pair[1], score: f32::from_bits(pair[0]) });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Plan {
+    /// Runs it for at most as many questions as it is for.
+    pub(super) fn ask(&self, gpu: &Gpu, questions: &[Vec<f32>]) -> Asked {
+        // What lies behind a question's last value meets zeros, and stays finite.
+        let mut values = vec![0.0f32; self.x.stride * questions.len()];
+        for (row, question) in values.chunks_mut(self.x.stride).zip(questions) {
+            row[..question.len()].copy_from_slice(question);
+        }
+        gpu.write(&self.x.buffer, 0, bytemuck::cast_slice(&values));
+        let bytes = (self.questions * self.pairs * 8) as u64;
+        Asked { reading: self.recording.submit_and_read(gpu, &self.best, bytes), pairs: self.pairs }
     }
 
-    /// What a search launches, and what it writes.
-    fn plan(&self, questions: usize, k: usize) -> Result<Plan> {
-        let gpu = &self.gpu;
-        let columns = self.blocks.iter().map(|(_, block)| block.question_values()).max().unwrap_or(0);
+    /// What a search of these blocks launches, and what it writes.
+    pub(super) fn new(gpu: &Gpu, blocks: &[(u32, RowBlock)], questions: usize, k: usize) -> Result<Self> {
+        let columns = blocks.iter().map(|(_, block)| block.question_values()).max().unwrap_or(0);
         let x = gpu.tensor("questions", questions, columns)?;
-        let mut pairs: usize = self.blocks.iter().map(|(_, block)| ops::top_k_pairs(block.rows(), k)).sum();
+        let mut pairs: usize = blocks.iter().map(|(_, block)| ops::top_k_pairs(block.rows(), k)).sum();
         let mut best = gpu.buffer("best", (questions * pairs * 8) as u64)?;
         let mut recording = Recording::new();
         // Scores in buffers of their own, so that no block's launch waits for the last workgroups of the one before.
         let mut scores = Vec::new();
-        for (_, block) in &self.blocks {
+        for (_, block) in blocks {
             scores.push(gpu.tensor("scores", questions, block.rows())?);
             ops::score_rows(gpu, &mut recording, block, &x, &scores[scores.len() - 1], questions);
         }
         let mut at = 0;
-        for ((first, block), scores) in self.blocks.iter().zip(&scores) {
+        for ((first, block), scores) in blocks.iter().zip(&scores) {
             let all = Pairs { buffer: &best, stride: pairs };
             ops::top_k(gpu, &mut recording, scores, (questions, block.rows(), k), *first, (all, at));
             at += ops::top_k_pairs(block.rows(), k);
@@ -192,12 +211,12 @@ impl FlatGpu {
             ops::top_k_of_pairs(gpu, &mut recording, from_all, (questions, pairs, k), to);
             (best, pairs) = (next, fewer);
         }
-        Ok(Plan { questions, k, recording, x, best, pairs })
+        Ok(Self { questions, k, recording, x, best, pairs })
     }
 }
 
 /// Rows on their way to blocks that have room for just as many.
-struct Filling<'a> {
+pub(super) struct Filling<'a> {
     blocks: &'a [(u32, RowBlock)],
     uploads: Uploads,
     /// Rows written to the first of `blocks`.
@@ -207,12 +226,12 @@ struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    fn new(flat: &'a FlatGpu, first_block: usize, precision: Precision) -> Self {
+    pub(super) fn new(flat: &'a FlatGpu, first_block: usize, precision: Precision) -> Self {
         let uploads = Uploads::new(&flat.gpu, RowBlock::piece_bytes(flat.dim, format(precision)));
         Self { blocks: &flat.blocks[first_block..], uploads, next: 0, tail: Vectors::new(precision, flat.dim) }
     }
 
-    async fn append(&mut self, vectors: &Vectors) -> Result<()> {
+    pub(super) async fn append(&mut self, vectors: &Vectors) -> Result<()> {
         let dim = vectors.dim();
         let mut at = 0;
         while at < vectors.rows() {
@@ -238,10 +257,15 @@ impl<'a> Filling<'a> {
         }
         Ok(())
     }
+
+    /// Everything is on the GPU.
+    pub(super) async fn finish(self) -> Result<()> {
+        self.uploads.finish().await
+    }
 }
 
 /// How a block stores a precision.
-fn format(precision: Precision) -> DType {
+pub(super) fn format(precision: Precision) -> DType {
     match precision {
         Precision::F32 => DType::F32,
         Precision::F16 => DType::F16,
@@ -249,7 +273,7 @@ fn format(precision: Precision) -> DType {
     }
 }
 
-fn rows_of(vectors: &Vectors) -> Rows<'_> {
+pub(super) fn rows_of(vectors: &Vectors) -> Rows<'_> {
     match (vectors.as_f32(), vectors.as_f16(), vectors.as_int8()) {
         (Some(values), ..) => Rows::F32(values),
         (_, Some(values), _) => Rows::F16(values),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(not(target_family = "wasm"))]
+use super::flat_stream::FlatStream;
 use super::{
     Corpus, Embedder, Hit, Passage, Retriever, embed_questions, flat,
     flat::Scored,
@@ -18,6 +20,9 @@ use crate::{Error, Result, gpu::Gpu, platform::LocalFuture};
 pub enum Method {
     /// All rows on the GPU.
     ExactGpu(Gpu),
+    /// As many rows on the GPU as there is room for, or as so many bytes hold; the others come from host memory for each search.
+    #[cfg(not(target_family = "wasm"))]
+    ExactGpuWithin(Gpu, Option<u64>),
     /// All rows on the CPU.
     Exact,
     /// The store's HNSW graph, an error where it has none.
@@ -26,6 +31,8 @@ pub enum Method {
 
 enum Engine {
     Gpu(FlatGpu),
+    #[cfg(not(target_family = "wasm"))]
+    Stream(FlatStream),
     Flat(Vectors),
     Graph(Graph, Arc<Vectors>),
 }
@@ -66,6 +73,10 @@ impl Index {
         let precision = store.precision();
         let engine = match method {
             Method::ExactGpu(gpu) => Engine::Gpu(FlatGpu::load(&gpu, &store, precision, progress).await?),
+            #[cfg(not(target_family = "wasm"))]
+            Method::ExactGpuWithin(gpu, limit) => {
+                Engine::Stream(FlatStream::load(&gpu, &store, precision, limit, progress).await?)
+            }
             Method::Exact => Engine::Flat(store.all_vectors(precision).await?),
             Method::Hnsw => {
                 let Some(bytes) = store.graph().await? else {
@@ -95,6 +106,8 @@ impl Index {
     async fn search_all(&mut self, queries: &[Vec<f32>], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
         let results: Vec<Vec<Scored>> = match &mut self.engine {
             Engine::Gpu(flat) => flat.search(queries, n_docs).await?,
+            #[cfg(not(target_family = "wasm"))]
+            Engine::Stream(flat) => flat.search(queries, n_docs).await?,
             Engine::Flat(vectors) => queries.iter().map(|query| flat::search(vectors, query, n_docs)).collect(),
             Engine::Graph(graph, vectors) => queries
                 .iter()
@@ -131,6 +144,11 @@ impl Retriever for Index {
             let queries = embed_questions(self, questions).await?;
             self.search_all(&queries, n_docs).await
         })
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    fn streaming(&self) -> Option<super::flat_stream::Streaming> {
+        if let Engine::Stream(flat) = &self.engine { flat.streaming() } else { None }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The retriever: question in, passages out.
 //!
 //! [`encoder`] turns texts into vectors (Contriever, MiniLM: BERT with mean pooling); [`store`] holds passages and their vectors;
-//! [`flat_gpu`], [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. [`clusters`] does without
+//! [`flat_gpu`] (natively [`flat_stream`], where its memory is short), [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. [`clusters`] does without
 //! loading a store; [`open`] takes either. [`beside`] searches a user's [`documents`] with or without a store. Similarity is the inner product.
 
 pub mod beside;
@@ -15,6 +15,8 @@ pub mod encoder;
 pub mod files;
 pub mod flat;
 pub mod flat_gpu;
+#[cfg(not(target_family = "wasm"))]
+pub mod flat_stream;
 pub mod hnsw;
 pub mod index;
 pub mod manifest;
@@ -59,6 +61,12 @@ pub trait Retriever {
 
     /// The encoder, with what texts are prepared by; none where there is no encoder to lend.
     fn encoder(&mut self) -> Option<(&mut dyn Embedder, EncoderInfo)> {
+        None
+    }
+
+    /// What is streamed from host memory for each search, and what that cost so far; none where nothing is.
+    #[cfg(not(target_family = "wasm"))]
+    fn streaming(&self) -> Option<flat_stream::Streaming> {
         None
     }
 }

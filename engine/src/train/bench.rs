@@ -43,7 +43,7 @@ pub fn bench(config: &TrainConfig, geometry: Geometry, steps: usize) -> Result<S
 }
 
 fn bench_unguarded(config: &TrainConfig, geometry: Geometry, steps: usize) -> Result<Speed> {
-    let place = Place::open(config.backend, config.precision, None)?;
+    let place = Place::open(config.backend, config.precision, config.device)?;
     let weights = RandomLlama::new(geometry, DType::F16);
     let rows: Vec<u32> = (geometry.vocabulary as u32 - 16..geometry.vocabulary as u32).collect();
     let (trainee, mut parameters) = prepare(config, &place, &weights, rows)?;

@@ -49,6 +49,9 @@ pub struct TrainConfig {
     /// What computes.
     #[serde(default)]
     pub backend: Backend,
+    /// Which of several GPUs; none: the one of this process's local rank, or the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<usize>,
     /// The type of products with frozen matrices.
     #[serde(default)]
     pub precision: Precision,
@@ -212,8 +215,19 @@ pub const ALIASES: [(&str, &str); 27] = [
 ];
 
 /// Settings that a resumed run may change: they do not touch its numbers, or only how far it goes on a device.
-const FREE: [&str; 10] =
-    ["output", "save_every", "keep", "model", "adapter", "data", "segment", "backend", "peak_tflops", "rank_timeout"];
+const FREE: [&str; 11] = [
+    "output",
+    "save_every",
+    "keep",
+    "model",
+    "adapter",
+    "data",
+    "segment",
+    "backend",
+    "device",
+    "peak_tflops",
+    "rank_timeout",
+];
 
 impl TrainConfig {
     /// Settings from a file (TOML; JSON where its name ends so), laid over `defaults`, with `over` laid over both: how the command's options

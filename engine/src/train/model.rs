@@ -22,6 +22,9 @@ use crate::{
     weights::{RowOrder, Weights, read_values},
 };
 
+/// Scores of attention in one tensor: 1 GiB in f32, half of what Vulkan has for a buffer.
+const MOST_SCORES: usize = if cfg!(test) { 1 << 6 } else { 1 << 28 };
+
 /// One block's frozen tensors.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
@@ -335,8 +338,20 @@ pub(super) fn rotate(x: Tensor<4>, angles: &Angles) -> Tensor<4> {
 /// Causal attention: q (rows, heads, length, head_dim), k and v (rows, kv heads, length, head_dim); as q.
 ///
 /// The queries that share a key head lie one after the other, so keys and values are not repeated. The two products are computed in type
-/// `matrices` and v and the result are of it; everything else is as q.
+/// `matrices` and v and the result are of it; everything else is as q. So many sequences are taken at a time as have scores of [`MOST_SCORES`].
 pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, angles: &Angles, matrices: DType) -> Tensor<4> {
+    let [rows, heads, length, _] = q.dims();
+    let at_a_time = (MOST_SCORES / (heads * length * length).max(1)).max(1);
+    if rows <= at_a_time {
+        return attention_at_once(q, k, v, angles, matrices);
+    }
+    let part = |x: &Tensor<4>, start: usize| x.clone().narrow(0, start, at_a_time.min(rows - start));
+    let parts = (0..rows).step_by(at_a_time);
+    let parts = parts.map(|at| attention_at_once(part(&q, at), part(&k, at), part(&v, at), angles, matrices)).collect();
+    Tensor::cat(parts, 0)
+}
+
+fn attention_at_once(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, angles: &Angles, matrices: DType) -> Tensor<4> {
     let dtype = q.dtype();
     let [rows, heads, length, head_dim] = q.dims();
     let kv_heads = k.dims()[1];

@@ -18,6 +18,8 @@ pub enum Backend {
     Cpu,
     /// A GPU through Vulkan (feature `training-vulkan`).
     Vulkan,
+    /// An NVIDIA GPU through CUDA (feature `training-cuda`), which has to be installed with NVRTC and its headers.
+    Cuda,
 }
 
 /// In which type products are computed: with frozen matrices, LoRA's own and their sum, and attention's two. Norms, softmax, loss, trained parameters
@@ -30,6 +32,8 @@ pub enum Precision {
     F32,
     /// 16 bits, with the loss scaled so that small gradients stay representable: half the memory, and a GPU's matrix units.
     F16,
+    /// 16 bits with f32's range: the same without scaling. Vulkan has no arithmetic for it.
+    Bf16,
 }
 
 impl Precision {
@@ -37,6 +41,7 @@ impl Precision {
         match self {
             Self::F32 => DType::F32,
             Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
         }
     }
 }
@@ -65,21 +70,14 @@ impl Place {
 
     /// The device that a configuration asks for; of several GPUs number `local`, where that is given.
     pub fn open(backend: Backend, precision: Precision, local: Option<usize>) -> Result<Self> {
-        #[cfg(not(feature = "training-vulkan"))]
-        let _ = local;
+        let on_gpu = |device| Self { device, dtype: DType::F32, matrices: precision.matrices(), on_host: false };
         match backend {
             Backend::Cpu => Ok(Self { matrices: precision.matrices(), ..Self::cpu() }),
-            #[cfg(feature = "training-vulkan")]
-            Backend::Vulkan => {
-                let device =
-                    Device::vulkan(local.map_or(burn::DeviceKind::DefaultDevice, burn::DeviceKind::DiscreteGpu));
-                Ok(Self { device, dtype: DType::F32, matrices: precision.matrices(), on_host: false })
+            Backend::Vulkan if precision == Precision::Bf16 => {
+                Err(Error::config("precision", "Vulkan has no arithmetic in \"bf16\"; \"f16\" is as fast there"))
             }
-            #[cfg(not(feature = "training-vulkan"))]
-            Backend::Vulkan => Err(Error::config(
-                "backend",
-                "this build trains on the CPU only; build with `--features training-vulkan` for \"vulkan\"",
-            )),
+            Backend::Vulkan => vulkan(local).map(on_gpu),
+            Backend::Cuda => cuda(local).map(on_gpu),
         }
     }
 
@@ -116,6 +114,26 @@ impl Place {
     pub(super) fn indices<const D: usize>(&self, values: Vec<i32>, shape: [usize; D]) -> Tensor<D, Int> {
         Tensor::from_data(TensorData::new(values, shape), &self.device)
     }
+}
+
+#[cfg(feature = "training-vulkan")]
+fn vulkan(local: Option<usize>) -> Result<Device> {
+    Ok(Device::vulkan(local.map_or(burn::DeviceKind::DefaultDevice, burn::DeviceKind::DiscreteGpu)))
+}
+
+#[cfg(not(feature = "training-vulkan"))]
+fn vulkan(_: Option<usize>) -> Result<Device> {
+    Err(Error::config("backend", "this build has no \"vulkan\"; build with `--features training-vulkan` for it"))
+}
+
+#[cfg(feature = "training-cuda")]
+fn cuda(local: Option<usize>) -> Result<Device> {
+    Ok(Device::cuda(local.unwrap_or(0)))
+}
+
+#[cfg(not(feature = "training-cuda"))]
+fn cuda(_: Option<usize>) -> Result<Device> {
+    Err(Error::config("backend", "this build has no \"cuda\"; build with `--features training-cuda` for it"))
 }
 
 /// A tensor's values on the host, row-major. What a device has to say against it (lost, out of memory) becomes an error.

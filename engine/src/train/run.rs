@@ -98,7 +98,7 @@ impl Trainer {
 
     fn new_unguarded(config: TrainConfig, checkpoint: Option<&Path>, ranks: Ranks) -> Result<Self> {
         config.check()?;
-        let place = Place::open(config.backend, config.precision, ranks.local())?;
+        let place = Place::open(config.backend, config.precision, config.device.or(ranks.local()))?;
         let weights = weights::open(&config.model, None)?;
         let (file, metadata) = (weights.name().to_owned(), weights.metadata());
         let mut tokenizer = Tokenizer::from_metadata(&file, metadata)?;

@@ -91,7 +91,7 @@ fn gradients_are_derivatives() {
     });
     check("rotate", &[[15, 6]], |t| rotate(t[0].clone().reshape([1, 3, 5, 6]), &angles(5, 3)).reshape([15, 6]));
     check("attention", &[[24, 6], [12, 6], [12, 6]], |t| {
-        // Two sequences of three tokens, four query heads over two key heads.
+        // Two sequences of three tokens, four query heads over two key heads; one at a time, for tests have little room for scores.
         let [q, k, v] = [(0, 4), (1, 2), (2, 2)].map(|(i, heads)| t[i].clone().reshape([2, heads, 3, 6]));
         attention(q, k, v, &angles(3, 3), DType::F64).reshape([24, 6])
     });

@@ -7,7 +7,11 @@ use indicatif::ProgressBar;
 use super::{refuse, tell, write_rows};
 use crate::{
     Error, Result,
-    cli::{files::check_outputs, load},
+    cli::{
+        files::check_outputs,
+        load,
+        search::{self, SearchArgs},
+    },
     data::{
         from_qa, instructions,
         notes::Notes,
@@ -53,6 +57,9 @@ pub(super) struct Args {
     /// Search the index's HNSW graph.
     #[arg(long, requires = "index")]
     hnsw: bool,
+    /// GPU memory for the index's vectors, in bytes or as 500M or 8G: the others are streamed for each search [default: what the GPU gives].
+    #[arg(long, value_name = "BYTES", value_parser = search::bytes, requires = "index", conflicts_with = "hnsw")]
+    gpu_memory: Option<u64>,
     /// Write settings, sources, counts and every problem as JSON.
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
@@ -129,7 +136,8 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn search(args: &Args, index: &Path, corpus: &mut Corpus, exclusion: &mut Exclusion, notes: &mut Notes) -> Result<()> {
     /// Questions that are embedded at once.
     const BATCH: usize = 64;
-    let mut retriever = load::open_retriever(index, args.encoder.as_deref(), args.hnsw)?;
+    let search = SearchArgs { hnsw: args.hnsw, gpu_memory: args.gpu_memory };
+    let mut retriever = load::open_retriever(index, args.encoder.as_deref(), &search)?;
     // Some of what is found answers; it is left out.
     let n_docs = args.settings.hard_pool * 3;
     let answerable: Vec<usize> =

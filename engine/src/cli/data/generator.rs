@@ -10,6 +10,7 @@ use crate::{
     cli::{
         files::{check_outputs, check_outside},
         load,
+        search::{self, SearchArgs},
     },
     data::{
         from_qa::json_lines,
@@ -115,6 +116,9 @@ struct Passages {
     /// Search the index's HNSW graph.
     #[arg(long, requires = "index")]
     hnsw: bool,
+    /// GPU memory for the index's vectors, in bytes or as 500M or 8G: the others are streamed for each search [default: what the GPU gives].
+    #[arg(long, value_name = "BYTES", value_parser = search::bytes, requires = "index", conflicts_with = "hnsw")]
+    gpu_memory: Option<u64>,
     /// Passages to search by their words instead, for sets that fit memory: JSON lines, or TSV as DPR has it.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     passages: Vec<PathBuf>,
@@ -197,7 +201,8 @@ impl Passages {
     /// The retriever, and what tells it from others.
     fn open(&self) -> anyhow::Result<(Box<dyn Retriever>, String)> {
         if let Some(index) = &self.index {
-            let retriever = load::open_retriever(index, self.encoder.as_deref(), self.hnsw)?;
+            let search = SearchArgs { hnsw: self.hnsw, gpu_memory: self.gpu_memory };
+            let retriever = load::open_retriever(index, self.encoder.as_deref(), &search)?;
             let graph = if self.hnsw { ", HNSW" } else { "" };
             return Ok((retriever, format!("{}{graph}", load::identify(index)?)));
         }

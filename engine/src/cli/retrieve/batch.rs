@@ -40,7 +40,7 @@ pub(super) fn run(opened: &mut Opened, args: &Args, data: &Path, output: &Path) 
     let header = json!({
         "format": "selfrag-retrieve", "data": rows.sha256(), "index": opened.identity, "n_docs": args.n_docs,
         "batch": args.per_gpu_batch_size, "precision": opened.index.store().precision().name(),
-        "search": if args.hnsw { "hnsw" } else if args.cpu { "cpu" } else { "gpu" }, "max_tokens": args.question_maxlength,
+        "search": if args.search.hnsw { "hnsw" } else if args.cpu { "cpu" } else { "gpu" }, "max_tokens": args.question_maxlength,
     });
     let journal_path = output.with_file_name(format!(".{}.journal", file_name(output)));
     let mut finished = Vec::new();

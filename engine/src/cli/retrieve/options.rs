@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, ensure};
 
 use crate::{
-    cli::{embed::TextArgs, files},
+    cli::{embed::TextArgs, files, search::SearchArgs},
     retriever::vectors::Precision,
 };
 
@@ -51,11 +51,10 @@ pub struct Args {
     /// Vectors to search in, of those that the store has: f32, f16 or int8 [default: the most exact].
     #[arg(long, value_parser = ["f32", "f16", "int8"])]
     precision: Option<String>,
-    /// Search the store's HNSW graph on the CPU.
-    #[arg(long, conflicts_with = "cpu")]
-    pub(super) hnsw: bool,
+    #[command(flatten)]
+    pub(super) search: SearchArgs,
     /// Search all vectors on the CPU.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["hnsw", "gpu_memory"])]
     pub(super) cpu: bool,
     /// Questions embedded at a time.
     #[arg(long, aliases = ["per_gpu_batch_size", "batch"], default_value_t = 64, value_name = "N")]
