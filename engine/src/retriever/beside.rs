@@ -134,8 +134,8 @@ mod tests {
         let own = Rc::new(Own::default());
         let mut beside = Beside::new(Box::new(Corpus3(Letters, ["aaaa", "aa", "b"])), own.clone());
         assert_eq!(texts(&mut beside, "a", 2), ["aaaa", "aa"], "no documents yet");
-        let embedded = Document::embed("x", "aaa", &mut Letters, &info(), &mut |_, _| ());
-        own.documents.borrow_mut().add(block_on(embedded).unwrap());
+        let embedded = block_on(Document::embed("x", "aaa", &mut Letters, &info(), &mut |_, _| ())).unwrap();
+        own.documents.borrow_mut().add(embedded);
         // The document's title, x, is embedded too.
         assert_eq!(texts(&mut beside, "a", 2), ["aaaa", "aaa"]);
         assert_eq!(texts(&mut beside, "a", 9), ["aaaa", "aaa", "aa", "b"]);
@@ -154,8 +154,8 @@ mod tests {
     fn of_equals_the_corpuss_come_first() {
         let own = Rc::new(Own::default());
         let mut beside = Beside::new(Box::new(Corpus3(Letters, ["aaa", "b", "c"])), own.clone());
-        let embedded = Document::embed("x", "aaa.", &mut Letters, &info(), &mut |_, _| ());
-        own.documents.borrow_mut().add(block_on(embedded).unwrap());
+        let embedded = block_on(Document::embed("x", "aaa.", &mut Letters, &info(), &mut |_, _| ())).unwrap();
+        own.documents.borrow_mut().add(embedded);
         assert_eq!(texts(&mut beside, "a", 2), ["aaa", "aaa."]);
     }
 }
