@@ -86,88 +86,6 @@ async function drop(page, ...files) {
   await page.getByTestId("documents").dispatchEvent("drop", { dataTransfer });
 }
 
-test("documents of four kinds answer with their citation, without a request but for the page's own files, and stay", async () => {
-  const { page, context, errors } = await open(browser, server.url, { viewport: { width: 1200, height: 900 } });
-  const elsewhere = [];
-  context.on("request", (request) => {
-    const { origin, protocol } = new URL(request.url());
-    if (protocol.startsWith("http") && `${origin}/` !== server.url) elsewhere.push(request.url());
-  });
-  // Before a model is there they wait.
-  await page.getByTestId("gpu-facts").waitFor({ timeout: 20_000 });
-  await drop(page, LIGHTHOUSE, NOTES);
-  assert.match(await page.getByTestId("documents-waiting").innerText(), /2 waiting for a model/);
-  await load(page);
-  const before = server.requests.length;
-  await listed(page, 2);
-  await add(page, HOSTILE, PLAIN);
-  await listed(page, 4);
-  assert.deepEqual(await rows(page).locator("b").allInnerTexts(), ["lighthouse.pdf", "notes.md", "quokka <b>.html", "plain.txt"]);
-  assert.match(await rows(page).first().innerText(), /2 passages/);
-
-  await settings(page, "always", { passages: 1 });
-  await only(page);
-  assert.match(page.url(), /documents=only/);
-  const cases = [
-    ["When was the lighthouse built?", /^lighthouse\.pdf, page 2$/, /built in 1893 by Karla Novotna/],
-    ["How many legs do tardigrades have?", /^notes\.md$/, /Water bears\s+Tardigrades survive vacuum and frost\.\s+They have eight legs\./],
-    ["What does the quokka eat?", /^quokka <b>\.html$/, /Quokkas\s+The quokka lives on Rottnest Island\.\s+It eats <b>leaves<\/b> <script>globalThis\.hacked = 5<\/script> at night\./],
-    ["Wie heißt der Bürgermeister?", /^plain\.txt$/, /Der Bürgermeister heißt Öztürk\./],
-  ];
-  for (const [question, title, text] of cases) {
-    await ask(page, question);
-    await page.locator(".asked", { hasText: question }).waitFor(PATIENCE);
-    assert.equal(await answered(page), "There are many.");
-    assert.match(await page.locator(".card h3").innerText(), title);
-    assert.match(await page.getByTestId("passage-text").innerText(), text);
-    assert.equal(await page.getByTestId("passage-text").locator("*").count(), 0, "text, not markup");
-    assert.ok((await page.getByTestId("citation").innerText()).includes((await page.locator(".card h3").innerText()).slice(0, 8)));
-  }
-  await page.screenshot({ path: `${out}/documents.png`, fullPage: true });
-  assert.equal(await page.evaluate(() => globalThis.hacked), undefined);
-
-  // Beside the corpus whichever is nearer answers; without the documents it is the corpus.
-  await page.getByTestId("scope-both").check({ force: true });
-  await ask(page, "When was the lighthouse of Ostrava built?");
-  await page.locator(".card h3", { hasText: "lighthouse.pdf" }).waitFor(PATIENCE);
-  await answered(page);
-  await ask(page);
-  await page.locator(".card h3", { hasText: "Amazon" }).waitFor(PATIENCE);
-  await answered(page);
-  await page.getByTestId("scope-none").check({ force: true });
-  await ask(page, "When was the lighthouse of Ostrava built? ");
-  await page.waitForFunction(() => !document.querySelector(".card h3")?.innerText.includes("Amazon"), null, PATIENCE);
-  await answered(page);
-  assert.doesNotMatch(await page.locator(".card h3").innerText(), /lighthouse\.pdf/);
-
-  const asked = [...new Set(server.requests.slice(before).map(({ path }) => path))];
-  assert.deepEqual(asked.filter((path) => path !== "/" && (/^\/(models|corpus)\//.test(path) || !existsSync(`${dist}${path}`))), []);
-  assert.ok(asked.some((path) => path === "/libraries/pdf.min.mjs"), `the library came when it was needed: ${asked}`);
-  assert.deepEqual(elsewhere, []);
-
-  // They stay, and are searched by the next session.
-  await page.reload();
-  await page.getByLabel("Load Tiny", { exact: true }).click();
-  await ready(page);
-  await listed(page, 4);
-  await page.waitForFunction(() => document.querySelectorAll("[data-testid=document]")[0].innerText.includes("passages"), null, PATIENCE);
-  await settings(page, "always", { passages: 1 });
-  await only(page);
-  await ask(page, "When was the lighthouse built?");
-  assert.equal(await answered(page), "There are many.");
-  assert.match(await page.locator(".card h3").innerText(), /^lighthouse\.pdf, page 2$/);
-  // What is removed is gone, in memory and in storage.
-  await page.getByLabel("Remove lighthouse.pdf", { exact: true }).click();
-  await listed(page, 3);
-  await ask(page, "And when was the lighthouse built?");
-  await page.locator(".asked", { hasText: "And when" }).waitFor(PATIENCE);
-  await answered(page);
-  assert.doesNotMatch(await page.locator(".card h3").innerText(), /lighthouse/);
-  assert.ok(!(await page.evaluate(names)).includes("lighthouse.pdf"));
-  assert.deepEqual(errors, []);
-  await context.close();
-});
-
 /** In the page: the files of kept documents. */
 async function names() {
   const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("documents");
@@ -200,65 +118,106 @@ function foreign(bytes) {
   return [...Buffer.from("selfrag-document-1\n"), ...Buffer.from(createHash("sha256").update(changed).digest("hex") + "\n"), ...changed];
 }
 
-test("a broken file and one of another encoder are told and can be removed; the others answer", async () => {
-  const { page, context } = await open(browser, server.url);
-  await load(page);
-  await add(page, PLAIN, NOTES);
-  await listed(page, 2);
-  const whole = await page.evaluate(file, ["plain.txt"]);
-  await page.evaluate(file, ["foreign.txt", foreign(whole)]);
-  await page.evaluate(file, ["plain.txt", whole.slice(0, -3)]);
-  await page.reload();
-  await page.getByLabel("Load Tiny", { exact: true }).click();
-  await ready(page);
-  await page.waitForFunction(() => document.querySelectorAll("[data-testid=document-problem]").length === 2, null, PATIENCE);
-  const problem = (name) => rows(page).filter({ hasText: name }).getByTestId("document-problem");
-  assert.match(await problem("foreign.txt").innerText(), /encoder: made with "another", questions are embedded with "/);
-  assert.match(await problem("plain.txt").innerText(), /sha256.*damaged/);
-  await settings(page, "always", { passages: 1 });
-  await only(page);
-  await ask(page, "How many legs do tardigrades have?");
-  assert.equal(await answered(page), "There are many.");
-  for (const name of ["foreign.txt", "plain.txt"]) await page.getByLabel(`Remove ${name}`, { exact: true }).click();
-  await listed(page, 1);
-  assert.deepEqual(await page.evaluate(names), ["notes.md"]);
-  await context.close();
-});
+// One visitor, who loads the model twice: on a software GPU that is what takes long.
+test("own documents", async (t) => {
+  const { page, context, errors } = await open(browser, server.url, { viewport: { width: 1200, height: 900 } });
+  const elsewhere = [];
+  context.on("request", (request) => {
+    const { origin, protocol } = new URL(request.url());
+    if (protocol.startsWith("http") && `${origin}/` !== server.url) elsewhere.push(request.url());
+  });
+  /** Asks, and holds the first card against what is expected. */
+  const cited = async (question, title, text) => {
+    await ask(page, question);
+    await page.locator(".asked", { hasText: question }).waitFor(PATIENCE);
+    assert.equal(await answered(page), "There are many.");
+    assert.match(await page.locator(".card h3").first().innerText(), title);
+    assert.match(await page.getByTestId("passage-text").first().innerText(), text);
+    assert.equal(await page.getByTestId("passage-text").first().locator("*").count(), 0, "text, not markup");
+  };
 
-test("a document under way can be cancelled, what cannot be read says why, and the next one is added", async () => {
-  const { page, context } = await open(browser, server.url);
-  await load(page);
-  const long = Array.from({ length: 4000 }, (_, i) => `Sentence number ${i} of a long story tells of ${i} sheep on a hill.`).join(" ");
-  await add(page, { name: "long.txt", mimeType: "text/plain", buffer: Buffer.from(long) });
-  await page.getByText(/long\.txt: \d+ of [1-9]\d\d passages/).waitFor(PATIENCE);
-  await page.getByTestId("cancel-adding").click();
-  await listed(page, 0);
-  assert.equal(await page.getByTestId("notice-warning").count(), 0, "a wish is not a failure");
+  await t.test("of four kinds they wait for a model, are read, and answer with their citation", async () => {
+    await page.getByTestId("gpu-facts").waitFor({ timeout: 20_000 });
+    const dropped = server.requests.length;
+    await drop(page, LIGHTHOUSE, NOTES);
+    assert.match(await page.getByTestId("documents-waiting").innerText(), /2 waiting for a model/);
+    await load(page);
+    const before = server.requests.length;
+    await listed(page, 2);
+    await add(page, HOSTILE, PLAIN);
+    await listed(page, 4);
+    assert.deepEqual(await rows(page).locator("b").allInnerTexts(), ["lighthouse.pdf", "notes.md", "quokka <b>.html", "plain.txt"]);
+    assert.match(await rows(page).first().innerText(), /2 passages/);
+    await settings(page, "always", { passages: 1 });
+    await only(page);
+    assert.match(page.url(), /documents=only/);
+    await cited("When was the lighthouse built?", /^lighthouse\.pdf, page 2$/, /built in 1893 by Karla Novotna/);
+    assert.ok((await page.getByTestId("citation").innerText()).includes("lighthou"));
+    const hostile = /Quokkas\s+The quokka lives on Rottnest Island\.\s+It eats <b>leaves<\/b> <script>globalThis\.hacked = 5<\/script> at night\./;
+    await cited("What does the quokka eat?", /^quokka <b>\.html$/, hostile);
+    await page.screenshot({ path: `${out}/documents.png`, fullPage: true });
+    assert.equal(await page.evaluate(() => globalThis.hacked), undefined);
 
-  await add(page,
-    { name: "large.txt", mimeType: "text/plain", buffer: Buffer.alloc(16 * 2 ** 20 + 1, "a ") },
-    { name: "program.bin", mimeType: "application/octet-stream", buffer: Buffer.from([0x7f, 0x45, 0, 0, 0, 1]) },
-    { name: "empty.html", mimeType: "text/html", buffer: Buffer.from("<script>x</script>") },
-    { name: "deep.html", mimeType: "text/html", buffer: Buffer.from("<div>".repeat(1e6)) },
-    { name: "no.pdf", mimeType: "application/pdf", buffer: Buffer.from("not a PDF") },
-    NOTES);
-  await listed(page, 1);
-  const told = await page.getByTestId("notice-warning").allInnerTexts();
-  assert.equal(told.length, 5, `${told}`);
-  for (const [i, text] of [/^large\.txt is not added: 17 MB, at most 16 MB are read/, /^program\.bin .*neither text/, /^empty\.html .*none was found/, /^deep\.html .*nested/, /^no\.pdf .*PDF/].entries()) {
-    assert.match(told[i], text);
-  }
-  await page.getByTestId("notice-warning").first().getByLabel("Dismiss").click();
-  await settings(page, "always", { passages: 1 });
-  await only(page);
-  await ask(page, "How many legs do tardigrades have?");
-  assert.equal(await answered(page), "There are many.");
+    const asked = [...new Set(server.requests.slice(before).map(({ path }) => path))];
+    assert.deepEqual(asked.filter((path) => path !== "/" && (/^\/(models|corpus)\//.test(path) || !existsSync(`${dist}${path}`))), []);
+    assert.ok(server.requests.slice(dropped).some(({ path }) => path === "/libraries/pdf.min.mjs"), "the library came when it was needed");
+    assert.deepEqual(elsewhere, []);
+  });
 
-  // Nothing to answer from is said.
-  await page.getByTestId("remove-document").click();
-  await listed(page, 0);
-  await ask(page, "And now?");
-  await page.getByTestId("notice-failure").waitFor(PATIENCE);
-  assert.match(await page.getByTestId("notice-failure").innerText(), /documents: none is there/);
+  await t.test("beside the corpus whichever is nearer answers; without them the corpus does", async () => {
+    await page.getByTestId("scope-both").check({ force: true });
+    await cited("When was the lighthouse of Ostrava built?", /^lighthouse\.pdf, page 2$/, /1893/);
+    await page.getByTestId("scope-none").check({ force: true });
+    await cited("How many species of trees can be found in the Amazon rainforest?", /Amazon/, /Amazon/);
+  });
+
+  await t.test("one under way can be cancelled, and what cannot be read says why", async () => {
+    const long = Array.from({ length: 600 }, (_, i) => `Sentence number ${i} of a long story tells of ${i} sheep on a hill.`).join(" ");
+    await add(page, { name: "long.txt", mimeType: "text/plain", buffer: Buffer.from(long) });
+    await page.getByText(/long\.txt: \d+ of [1-9]\d+ passages/).waitFor(PATIENCE);
+    await page.getByTestId("cancel-adding").click();
+    await listed(page, 4);
+    assert.equal(await page.getByTestId("notice-warning").count(), 0, "a wish is not a failure");
+    await add(page,
+      { name: "large.txt", mimeType: "text/plain", buffer: Buffer.alloc(16 * 2 ** 20 + 1, "a ") },
+      { name: "program.bin", mimeType: "application/octet-stream", buffer: Buffer.from([0x7f, 0x45, 0, 0, 0, 1]) },
+      { name: "empty.html", mimeType: "text/html", buffer: Buffer.from("<script>x</script>") },
+      { name: "deep.html", mimeType: "text/html", buffer: Buffer.from("<div>".repeat(1e6)) },
+      { name: "no.pdf", mimeType: "application/pdf", buffer: Buffer.from("not a PDF") });
+    await page.waitForFunction(() => document.querySelectorAll("[data-testid=notice-warning]").length === 5, null, PATIENCE);
+    await listed(page, 4);
+    const told = await page.getByTestId("notice-warning").allInnerTexts();
+    for (const [i, text] of [/^large\.txt is not added: 17 MB, at most 16 MB are read/, /^program\.bin .*neither text/, /^empty\.html .*none was found/, /^deep\.html .*nested/, /^no\.pdf .*PDF/].entries()) {
+      assert.match(told[i], text);
+    }
+    await page.getByTestId("notice-warning").first().getByLabel("Dismiss").click();
+    assert.equal(await page.getByTestId("notice-warning").count(), 4);
+  });
+
+  await t.test("they stay over a reload; a damaged one and one of another encoder are told; what is removed is gone", async () => {
+    const whole = await page.evaluate(file, ["plain.txt"]);
+    await page.evaluate(file, ["foreign.txt", foreign(whole)]);
+    await page.evaluate(file, ["plain.txt", whole.slice(0, -3)]);
+    await page.reload();
+    await page.getByLabel("Load Tiny", { exact: true }).click(PATIENCE);
+    await ready(page);
+    await page.waitForFunction(() => document.querySelectorAll("[data-testid=document-problem]").length === 2, null, PATIENCE);
+    const problem = (name) => rows(page).filter({ hasText: name }).getByTestId("document-problem");
+    assert.match(await problem("foreign.txt").innerText(), /encoder: made with "another", questions are embedded with "/);
+    assert.match(await problem("plain.txt").innerText(), /sha256.*damaged/);
+    await settings(page, "always", { passages: 1 });
+    await only(page);
+    await cited("How many legs do tardigrades have?", /^notes\.md$/, /Water bears\s+Tardigrades survive vacuum and frost\.\s+They have eight legs\./);
+    for (const name of ["foreign.txt", "plain.txt", "lighthouse.pdf", "notes.md", "quokka <b>.html"]) {
+      await page.getByLabel(`Remove ${name}`, { exact: true }).click();
+    }
+    await listed(page, 0);
+    assert.deepEqual(await page.evaluate(names), []);
+    // Nothing to answer from is said.
+    await ask(page, "And now?");
+    await page.getByTestId("notice-failure").waitFor(PATIENCE);
+    assert.match(await page.getByTestId("notice-failure").innerText(), /documents: none is there/);
+  });
+  assert.deepEqual(errors, []);
   await context.close();
 });
