@@ -26,7 +26,7 @@ const MAGIC: &[u8] = b"selfrag-document-1\n";
 /// Hexadecimal digits of the hash, and a line's end.
 const HASH_BYTES: usize = 65;
 /// Passages embedded at a time: enough for a GPU, few enough for a progress bar.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
 
 /// A document's text as passages: whole sentences, up to [`PASSAGE_WORDS`] words, paragraphs on lines of their own. A form feed ends a page, and
 /// no passage crosses one; where there are several, a passage's title names its page.
