@@ -109,7 +109,8 @@ fn scopes(client: Client) -> AnyView {
 
 fn row(client: Client, kept: KeptDocument) -> AnyView {
     let KeptDocument { file, name, passages, problem } = kept;
-    let facts = (passages > 0).then(|| format!("{} passages", format::count(passages)));
+    let unit = if passages == 1 { "passage" } else { "passages" };
+    let facts = (passages > 0).then(|| format!("{} {unit}", format::count(passages)));
     view! {
         <li data-testid="document">
             <span class="kept-name">
