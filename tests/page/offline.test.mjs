@@ -44,7 +44,7 @@ test("with its server gone, the page opens in its folder, and a kept model answe
   const { names, paths } = await kept(page);
   assert.equal(names.length, 1);
   assert.ok(paths.includes("/some/folder/") && paths.includes("/some/folder/worker_boot.js"), `${paths}`);
-  assert.ok(paths.every((path) => /^\/some\/folder\/([\w.-]+|snippets\/.+)?$/.test(path)), `no models, no passages: ${paths}`);
+  assert.ok(paths.every((path) => /^\/some\/folder\/([\w.-]+|(snippets|libraries)\/.+)?$/.test(path)), `no models, no passages: ${paths}`);
 
   await folder.close();
   await page.reload();

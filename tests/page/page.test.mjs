@@ -101,10 +101,11 @@ test("everything is reached with the keyboard, and every control has a name", as
   await page.getByTestId("settings").click();
   const reached = [];
   await page.locator("body").focus();
-  for (let i = 0; i < 40; i++) {
+  for (let i = 0; i < 60; i++) {
     await page.keyboard.press("Tab");
     const id = await page.evaluate(() => document.activeElement?.dataset.testid ?? document.activeElement?.tagName);
-    if (reached.includes("add-documents") && id === "BODY") break;
+    // Once around, from the settings.
+    if (reached.includes("settings") && id === "BODY") break;
     reached.push(id);
   }
   // A group of radio buttons is one stop; disabled buttons are none.
