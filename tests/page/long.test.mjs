@@ -273,7 +273,7 @@ test("settings are read from the address and written to it, and what is no setti
   await answered(page);
   const { settings } = (await asks(page))[0];
   assert.deepEqual(settings, {
-    form: "long", mode: "always", threshold: 0.2, w_rel: 1, w_sup: 1.85, w_use: 0.5, n_docs: 3, max_new_tokens: 100, max_depth: 2, beam_width: 2,
+    form: "long", mode: "always", scope: "both", threshold: 0.2, w_rel: 1, w_sup: 1.85, w_use: 0.5, n_docs: 3, max_new_tokens: 100, max_depth: 2, beam_width: 2,
   });
   const address = () => new URL(page.url()).search + new URL(page.url()).hash;
   await page.getByTestId("mode-adaptive").check({ force: true });
