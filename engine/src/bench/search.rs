@@ -11,9 +11,9 @@ use crate::{
     platform::now_ms,
     retriever::vectors::{Precision, Vectors},
 };
-#[cfg(target_family = "wasm")]
+#[cfg(not(feature = "cli"))]
 use crate::{error::GpuError, retriever::flat_gpu::FlatGpu as Searched};
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 use crate::{
     platform::available_memory,
     retriever::flat_stream::{FlatStream as Searched, MOST_AT_ONCE},
@@ -140,7 +140,7 @@ fn default_rows(gpu: &Gpu, geometry: Geometry) -> usize {
 }
 
 /// Memory for so many rows and a search, on GPU and host.
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 async fn room(gpu: &Gpu, spec: &Spec, precision: Precision, wanted: usize) -> Result<Searched> {
     // A tenth is left to others.
     let host = available_memory().map_or(u64::MAX, |bytes| bytes / 10 * 9);
@@ -148,7 +148,7 @@ async fn room(gpu: &Gpu, spec: &Spec, precision: Precision, wanted: usize) -> Re
 }
 
 /// Bytes that are streamed, and the numbers of questions to measure.
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 fn streamed(flat: &Searched) -> (u64, &'static [usize]) {
     match flat.streaming() {
         Some(streaming) => (streaming.streamed_bytes, &[1, MOST_QUESTIONS, MOST_AT_ONCE]),
@@ -156,13 +156,13 @@ fn streamed(flat: &Searched) -> (u64, &'static [usize]) {
     }
 }
 
-#[cfg(target_family = "wasm")]
+#[cfg(not(feature = "cli"))]
 fn streamed(_: &Searched) -> (u64, &'static [usize]) {
     (0, &[1, MOST_QUESTIONS])
 }
 
 /// Memory for so many rows and a search, or for a half, a quarter, …
-#[cfg(target_family = "wasm")]
+#[cfg(not(feature = "cli"))]
 async fn room(gpu: &Gpu, _: &Spec, precision: Precision, wanted: usize) -> Result<Searched> {
     let mut rows = wanted;
     while rows > 0 {

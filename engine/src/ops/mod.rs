@@ -58,7 +58,7 @@ pub use pack::{Packed, pack_rows, packed_words};
 pub use quantize::{Integers, quantize};
 pub use rms_norm::rms_norm;
 pub use rope_kv::{Rope, RowInfo, rope_kv};
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 pub use score_rows::HostRows;
 pub use score_rows::{MOST_QUESTIONS, ROW_TILE, RowBlock, Rows, question_rows, question_values, score_rows};
 pub use swiglu::swiglu;

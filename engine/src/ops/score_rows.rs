@@ -9,9 +9,9 @@ use crate::{
     weights::DType,
 };
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 mod host_rows;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 pub use host_rows::HostRows;
 
 /// Rows of a tile: pieces of a block begin at multiples.

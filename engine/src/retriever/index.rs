@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 use super::flat_stream::FlatStream;
 use super::{
     Corpus, Embedder, Hit, Passage, Retriever, embed_questions, flat,
@@ -21,7 +21,7 @@ pub enum Method {
     /// All rows on the GPU.
     ExactGpu(Gpu),
     /// As many rows on the GPU as there is room for, or as so many bytes hold; the others come from host memory for each search.
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(feature = "cli")]
     ExactGpuWithin(Gpu, Option<u64>),
     /// All rows on the CPU.
     Exact,
@@ -31,7 +31,7 @@ pub enum Method {
 
 enum Engine {
     Gpu(FlatGpu),
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(feature = "cli")]
     Stream(FlatStream),
     Flat(Vectors),
     Graph(Graph, Arc<Vectors>),
@@ -73,7 +73,7 @@ impl Index {
         let precision = store.precision();
         let engine = match method {
             Method::ExactGpu(gpu) => Engine::Gpu(FlatGpu::load(&gpu, &store, precision, progress).await?),
-            #[cfg(not(target_family = "wasm"))]
+            #[cfg(feature = "cli")]
             Method::ExactGpuWithin(gpu, limit) => {
                 Engine::Stream(FlatStream::load(&gpu, &store, precision, limit, progress).await?)
             }
@@ -106,7 +106,7 @@ impl Index {
     async fn search_all(&mut self, queries: &[Vec<f32>], n_docs: usize) -> Result<Vec<Vec<Hit>>> {
         let results: Vec<Vec<Scored>> = match &mut self.engine {
             Engine::Gpu(flat) => flat.search(queries, n_docs).await?,
-            #[cfg(not(target_family = "wasm"))]
+            #[cfg(feature = "cli")]
             Engine::Stream(flat) => flat.search(queries, n_docs).await?,
             Engine::Flat(vectors) => queries.iter().map(|query| flat::search(vectors, query, n_docs)).collect(),
             Engine::Graph(graph, vectors) => queries
@@ -146,7 +146,7 @@ impl Retriever for Index {
         })
     }
 
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(feature = "cli")]
     fn streaming(&self) -> Option<super::flat_stream::Streaming> {
         if let Engine::Stream(flat) = &self.engine { flat.streaming() } else { None }
     }

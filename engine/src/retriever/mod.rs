@@ -15,7 +15,7 @@ pub mod encoder;
 pub mod files;
 pub mod flat;
 pub mod flat_gpu;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(feature = "cli")]
 pub mod flat_stream;
 pub mod hnsw;
 pub mod index;
@@ -65,7 +65,7 @@ pub trait Retriever {
     }
 
     /// What is streamed from host memory for each search, and what that cost so far; none where nothing is.
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(feature = "cli")]
     fn streaming(&self) -> Option<flat_stream::Streaming> {
         None
     }
