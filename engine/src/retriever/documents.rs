@@ -392,7 +392,8 @@ pub(super) mod tests {
         let document = block_on(Document::embed("d", &text, &mut Letters, &Letters.info(), &mut progress));
         let document = document.unwrap();
         let n = document.passages().len();
-        assert_eq!(heard, [(0, n), (32, n), (n, n)]);
+        let expected: Vec<_> = (0..n).step_by(BATCH).chain([n]).map(|done| (done, n)).collect();
+        assert_eq!(heard, expected);
         let bytes = document.to_bytes(&Letters.info());
         assert_eq!(Document::from_bytes("f", &bytes, &Letters.info(), 26).unwrap(), document);
         let error = Document::from_bytes("f", &bytes, &info(), 26).unwrap_err().to_string();
