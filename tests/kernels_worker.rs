@@ -1,7 +1,15 @@
-//! Promise: every kernel computes what its plain twin computes; in a worker, where the page runs the engine.
+//! Promise: every kernel computes what its plain twin computes in a worker too, where the page runs the engine; `kernels.rs` has the paths
+//! that a device can have.
 #![cfg(target_family = "wasm")]
 
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 #[path = "common/kernels.rs"]
 mod kernels;
+
+#[wasm_bindgen_test]
+async fn kernels_with_all_the_device_offers() {
+    kernels::run(selfrag::gpu::Options::default()).await;
+}

@@ -14,7 +14,7 @@ use selfrag::{
     ops::self_test::{FORMATS, Random},
     platform::block_on,
     weights::{
-        self, Weights,
+        self, DType, Weights,
         convert::{FileType, convert},
     },
 };
@@ -209,10 +209,12 @@ fn smollm2_in_every_format() {
             "{name}: tensors in the format itself"
         );
         let mut llama = load(&*weights, LlamaOptions { kv_tokens: Some(64), max_rows: Some(24), ..Default::default() });
-        // Alone its 6 rows go through the kernel for few tokens, with two others beside it through the one for many.
+        // Alone its 6 rows go through the kernel for few tokens, with two others beside it through the one for many. That one takes a software
+        // device half a minute: one format of each kind does, and `kernels.rs` has them all.
         let three: Vec<_> = (0..3).map(|_| (llama.start().expect("a sequence"), all.tokens.clone())).collect();
         let alone = [(llama.start().expect("a sequence"), all.tokens.clone())];
-        for batch in [&three[..], &alone] {
+        let many = [DType::F16, DType::Q4_0, DType::Q4K].contains(&dtype);
+        for batch in [&three[..], &alone].into_iter().skip(usize::from(!many)) {
             let first = block_on(llama.forward(batch)).expect("prefill").remove(0).token;
             let error = golden.check_sampled_logits(&block_on(llama.last_logits()).expect("logits"), 1e-3);
             println!("{name}, batch of {}: off by {error:.1e}", batch.len());

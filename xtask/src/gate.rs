@@ -95,7 +95,7 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     gate.rows.last_mut().expect("the step above").1 = seconds;
     gate.step("page: wasm size", wasm_size);
     gate.step("page: models", || {
-        models::build_command()?;
+        models::command_of_tests()?;
         models::convert()?;
         models::page_copy()?;
         Ok(Tally::default())
@@ -221,7 +221,8 @@ fn page_tests() -> Result<Tally> {
     files.sort();
     let mut tally = Tally::default();
     for file in &files {
-        tally += counted_tests(command("node", &["--test", file]).current_dir(&folder))?;
+        tally +=
+            counted_tests(command("node", &["--test", file]).current_dir(&folder).env("SELFRAG", models::selfrag()))?;
     }
     Ok(tally)
 }

