@@ -553,6 +553,38 @@ fn the_retriever_opens_either_store_and_refuses_another_encoder() {
 }
 
 #[test]
+fn a_graph_of_the_centroids_serves_where_it_is_asked_for() {
+    let (scratch, store, _) = stores("clusters-graph");
+    let folder = scratch.0.join("graph");
+    let options = Options { graph: Some(true), ..options() };
+    let manifest = block_on(build(&store, &folder, &options, &mut |_| {})).expect("clusters");
+    assert_eq!(manifest.graph.as_ref().map(|info| info.file.as_str()), Some("graph.bin"));
+    let search = |name: &str, method| {
+        let mut retriever = block_on(open(Box::new(Folder::new(scratch.0.join(name))), Box::new(Fake), method))?;
+        let hits = block_on(retriever.search(&["Text \"41\"\nof ", "Text \"300\"\nof "], 3))?;
+        let told = retriever.told().expect("a clustered store tells what it took");
+        assert!(told.starts_with("each of 2 questions, on average: ") && told.contains("of the ten best"), "{told}");
+        Ok::<_, selfrag::Error>(hits)
+    };
+    // So few clusters all fit among the graph's candidates.
+    assert_eq!(search("graph", Method::Hnsw).expect("hits"), search("clusters", Method::Exact).expect("hits"));
+    let error = search("clusters", Method::Hnsw).expect_err("there is no graph").to_string();
+    assert!(error.contains("--centroid-graph"), "{error}");
+    let good = in_memory(&folder);
+    block_on(clusters(good.clone(), Limits::default()).expect("it opens").verify(&mut |_| {})).expect("a good store");
+    for at in [0, 8, 100, good.files["graph.bin"].len() - 1] {
+        let mut files = good.clone();
+        files.files.get_mut("graph.bin").expect("it is there")[at] ^= 4;
+        let mut clusters = clusters(files, Limits::default()).expect("it opens");
+        let errors = [block_on(clusters.verify(&mut |_| {})), block_on(clusters.centroids_by_graph())];
+        for error in errors {
+            let error = error.expect_err("a flipped bit").to_string();
+            assert!(error.contains("graph.bin"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn f16_alone_is_rounded_to_int8() {
     let scratch = Scratch::new("clusters-f16");
     let options = flat_build::Options { precisions: vec![Precision::F16], ..flat_build::Options::default() };

@@ -135,7 +135,8 @@ async fn open_corpus(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>, url: &str) ->
     // The hash is for building stores; whether this encoder made the vectors is checked by embedding a passage again.
     let encoder = Encoder::load(gpu, &weights, tokenizer, String::new(), &mut |_| {}).await?;
     if clustered(files.as_ref()).await? {
-        let clusters = Clusters::open(files, Limits::default()).await?;
+        let mut clusters = Clusters::open(files, Limits::default()).await?;
+        clusters.centroids_on(gpu).await?;
         let n_passages = clusters.manifest().count as usize;
         return Ok((Box::new(ClusterIndex::open(clusters, Box::new(encoder)).await?), n_passages));
     }

@@ -4,7 +4,7 @@
 
 Greedy with a mild penalty on repetitions, at most 80 tokens by the model's own chat template; an answer that is cut ends with its last whole
 sentence or line, and one without any is left out (the decision alone is then trained). Needs tests/golden's environment (README there); takes
-some twenty minutes on two cores and goes on where it was stopped.
+some twenty minutes on two cores, goes on where it was stopped, and uses a GPU that torch finds.
 """
 
 import json
@@ -22,7 +22,8 @@ gguf, source, out = sys.argv[1:4]
 ROOT = Path(__file__).resolve().parents[2]
 tokenizer = Tokenizer.from_file(str(ROOT / "public/adapter/tokenizer.json"))
 START, END, NEW, BATCH = 1, 2, 80, 24  # <|im_start|>, <|im_end|>
-model = read_gguf(gguf).eval()
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+model = read_gguf(gguf).eval().to(DEVICE)
 model.generation_config.eos_token_id = END
 model.generation_config.pad_token_id = END
 lines = list(dict.fromkeys(line.strip() for line in Path(source).read_text().splitlines() if line.strip()))
@@ -48,8 +49,8 @@ with open(out, "a") as file, torch.inference_mode():
     for at in range(done, len(lines), BATCH):
         batch = [prompt(line) for line in lines[at : at + BATCH]]
         longest = max(map(len, batch))
-        ids = torch.tensor([[END] * (longest - len(p)) + p for p in batch])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in batch])
+        ids = torch.tensor([[END] * (longest - len(p)) + p for p in batch], device=DEVICE)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in batch], device=DEVICE)
         answers = model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, repetition_penalty=1.1)
         for line, answer in zip(lines[at : at + BATCH], answers[:, longest:].tolist()):
             file.write(json.dumps({"instruction": line, "output": whole(answer)}, ensure_ascii=False) + "\n")

@@ -9,7 +9,7 @@ use selfrag::{
 const ROUNDS: u64 = if cfg!(target_family = "wasm") { 1 } else { 12 };
 
 /// All kernels against their twins, with what the device has of `options`.
-pub async fn run(options: Options) {
+pub(crate) async fn run(options: Options) {
     let open = async |options| {
         let gpu = Gpu::open(options).await;
         gpu.expect("the tests need a GPU; a software one (lavapipe, SwiftShader) will do")
@@ -29,7 +29,7 @@ pub async fn run(options: Options) {
 
 /// What all of them rely on.
 #[allow(dead_code, reason = "a page's test is enough")]
-pub async fn wrong_results_are_noticed() {
+pub(crate) async fn wrong_results_are_noticed() {
     let error = self_test::compare("some_kernel", "case", &[1.0, f32::NAN], &[1.0, 2.0], 1e-3).unwrap_err();
     assert!(error.to_string().contains("some_kernel") && error.to_string().contains("value 1"), "{error}");
 }

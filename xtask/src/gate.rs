@@ -62,7 +62,20 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     gate.cargo("lints, native", &[native("clippy"), vec!["--all-targets", "--", "-D", "warnings"]].concat());
     gate.cargo(
         "lints, browser: engine",
-        &["clippy", "--target", WASM, "-p", "selfrag", "--no-default-features", "--tests", "--", "-D", "warnings"],
+        &[
+            "clippy",
+            "--target",
+            WASM,
+            "-p",
+            "selfrag",
+            "--no-default-features",
+            "--features",
+            "measure",
+            "--tests",
+            "--",
+            "-D",
+            "warnings",
+        ],
     );
     gate.cargo(
         "lints, browser: app",
@@ -205,6 +218,7 @@ fn browser_test_names() -> Result<Vec<String>> {
         Some(line.trim().trim_matches('"').to_owned())
     };
     let entries = manifest.split("[[test]]").skip(1).map(|entry| entry.split("\n[").next().unwrap_or(entry));
+    let entries = entries.filter(|entry| value(entry, "required-features").is_none());
     let tests = entries.filter_map(|entry| Some((value(entry, "name")?, engine.join(value(entry, "path")?))));
     let in_browser =
         |path: &PathBuf| std::fs::read_to_string(path).is_ok_and(|text| text.contains("wasm_bindgen_test_configure!"));

@@ -67,6 +67,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let mut view = Live::new(batch.len() == 1 && !args.json);
         let answers = block_on(engine.ask_batch(batch, &config, &stop, &mut |index, event| view.show(index, event)))?;
         view.clear();
+        let told = engine.retriever().and_then(|retriever| retriever.told());
+        if let Some(told) = told.filter(|_| answers.iter().any(|answer| answer.retrieved)) {
+            eprintln!("passages: {told}");
+        }
         for answer in &answers {
             print_answer(answer, args.json, questions.len() > 1)?;
         }

@@ -48,6 +48,9 @@ pub(super) struct Cluster {
     /// Decides sample, first centroids and rotation.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
+    /// Also builds an HNSW graph of the centroids, for searching without a GPU [default: from 100,000 clusters on].
+    #[arg(long)]
+    centroid_graph: bool,
     #[command(flatten)]
     sample: SampleArgs,
     /// Prints the recall table as JSON.
@@ -161,6 +164,7 @@ pub(super) async fn cluster(args: Cluster) -> anyhow::Result<()> {
         probes: args.probes,
         recall: args.recall,
         questions: args.sample.vectors(&store).await?,
+        graph: args.centroid_graph.then_some(true),
     };
     let template = "{spinner} {msg} {bar:30} {pos}/{len} {eta}";
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(template)?);

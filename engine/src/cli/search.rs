@@ -8,7 +8,7 @@ use crate::{
 /// Options of every command that searches an index.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SearchArgs {
-    /// Search the index's HNSW graph on the CPU instead of all vectors on the GPU.
+    /// Search the index's HNSW graph on the CPU instead of all vectors on the GPU; of a clustered index, its graph of centroids.
     #[arg(long)]
     pub(super) hnsw: bool,
     /// GPU memory for the index's vectors, in bytes or as 500M or 8G (10⁹): the others stay in host memory and are streamed for each

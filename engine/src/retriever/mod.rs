@@ -64,6 +64,11 @@ pub trait Retriever {
         None
     }
 
+    /// What the last search took and how exact it is, where that is not plain: for people.
+    fn told(&self) -> Option<String> {
+        None
+    }
+
     /// What is streamed from host memory for each search, and what that cost so far; none where nothing is.
     #[cfg(feature = "cli")]
     fn streaming(&self) -> Option<flat_stream::Streaming> {

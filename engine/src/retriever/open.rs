@@ -27,10 +27,15 @@ pub async fn clustered(files: &dyn Files) -> Result<bool> {
 /// The retriever over the store in `files`: clusters where it is clustered, else the whole, searched by `method`.
 pub async fn open(files: Box<dyn Files>, embedder: Box<dyn Embedder>, method: Method) -> Result<Box<dyn Retriever>> {
     if clustered(files.as_ref()).await? {
-        if matches!(method, Method::Hnsw) {
-            return Err(Error::config("search", format!("{} is clustered: it has no graph", files.name())));
+        let mut clusters = Clusters::open(files, Limits::default()).await?;
+        match &method {
+            Method::ExactGpu(gpu) => clusters.centroids_on(gpu).await?,
+            #[cfg(feature = "cli")]
+            Method::ExactGpuWithin(gpu, _) => clusters.centroids_on(gpu).await?,
+            #[cfg(feature = "cli")]
+            Method::Hnsw => clusters.centroids_by_graph().await?,
+            _ => {}
         }
-        let clusters = Clusters::open(files, Limits::default()).await?;
         return Ok(Box::new(ClusterIndex::open(clusters, embedder).await?));
     }
     Ok(Box::new(Index::open(Store::open(files).await?, embedder, method, &mut |_| {}).await?))

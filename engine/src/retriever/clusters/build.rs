@@ -11,6 +11,7 @@ use std::{
     fs,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use half::f16;
@@ -31,6 +32,7 @@ use crate::{
     retriever::{
         build::{beside, check_replaceable, create_dir, rename, write},
         flat::dot_f32,
+        hnsw,
         manifest::{FileInfo, MANIFEST, MAX_SHARD_BYTES, sha256_hex},
         store::Store,
         vectors::{Precision, Vectors},
@@ -41,6 +43,8 @@ use crate::{
 const SAMPLE: usize = 64;
 /// Most bytes of the sample.
 const SAMPLE_BYTES: usize = 1 << 30;
+/// Centroids from which on scanning them without a GPU takes tens of milliseconds a question.
+pub const GRAPH_FROM: usize = 100_000;
 /// Rows that one thread encodes at a time.
 const PIECE: usize = 64;
 
@@ -61,12 +65,14 @@ pub struct Options {
     pub recall: f32,
     /// Embedded questions to measure recall with; none: rows of the store.
     pub questions: Option<Vec<Vec<f32>>>,
+    /// Whether to build a graph of the centroids; none: where they are [`GRAPH_FROM`] or more and the graph finds enough.
+    pub graph: Option<bool>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let (part_bytes, recall) = (64 << 20, 0.95);
-        Self { clusters: None, bits: 1, seed: 1, part_bytes, probes: None, recall, questions: None }
+        Self { clusters: None, bits: 1, seed: 1, part_bytes, probes: None, recall, questions: None, graph: None }
     }
 }
 
@@ -167,7 +173,7 @@ pub async fn build(
     let (mut placed, sums) = work.assign(&centroids, progress).await?;
     let layout = Layout::new(store, &work.state, &mut placed, &sums)?;
     work.write(&layout, &placed, progress).await?;
-    let mut manifest = work.seal(layout)?;
+    let mut manifest = work.seal(layout, options.graph)?;
     progress(Progress::Measuring);
     measure::at_build(store, &partial, &mut manifest, options).await?;
     write(&partial.join(MANIFEST), &manifest.to_json())?;
@@ -374,7 +380,7 @@ impl Work<'_> {
     }
 
     /// Hashes of everything, from the block to the manifest.
-    fn seal(&self, mut layout: Layout) -> Result<Manifest> {
+    fn seal(&self, mut layout: Layout, graph: Option<bool>) -> Result<Manifest> {
         let mut clusters = layout.table.clusters.iter_mut();
         for part in &mut layout.parts {
             let codes = read(&self.folder, &part.codes.file)?;
@@ -389,6 +395,19 @@ impl Work<'_> {
         manifest.table = FileInfo::of("clusters.bin", &table);
         manifest.parts = layout.parts;
         write(&self.folder.join(&manifest.table.file), &table)?;
+        let centroids = layout.table.centroids;
+        if graph.unwrap_or(centroids.rows() >= GRAPH_FROM) {
+            match hnsw::build(&Arc::new(centroids), hnsw::EF_SEARCH) {
+                // Nobody asked for it: scanning finds all.
+                Err(Error::Recall { .. }) if graph.is_none() => {}
+                built => {
+                    let (bytes, _) = built?;
+                    let info = FileInfo::of("graph.bin", &bytes);
+                    write(&self.folder.join(&info.file), &bytes)?;
+                    manifest.graph = Some(info);
+                }
+            }
+        }
         write(&self.folder.join(MANIFEST), &manifest.to_json())?;
         Ok(manifest)
     }

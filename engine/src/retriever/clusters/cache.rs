@@ -48,6 +48,14 @@ impl<T> Cache<T> {
         self.entries.get(&key).map(|entry| entry.value.clone())
     }
 
+    /// All code blocks that are there, which stay as long unused as they were.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, Rc<T>)> {
+        self.entries.iter().filter_map(|(key, entry)| match key {
+            Key::Block(cluster) => Some((*cluster, entry.value.clone())),
+            Key::Record(..) => None,
+        })
+    }
+
     /// Keeps a value of so many bytes; others go.
     pub(super) fn put(&mut self, key: Key, value: Rc<T>, bytes: usize) {
         self.remove(key);

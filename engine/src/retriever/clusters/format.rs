@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `manifest.json` | `{ "sha256": "… of \"clusters\" in compact JSON", "clusters": { … } }`, see [`Manifest`] |
 //! | `clusters.bin` | for K clusters: rows (u32 each), bytes of records (u32), first 8 bytes of the code block's SHA-256, share (f32), centroids as an int8 vectors file |
+//! | `graph.bin` | where it is there: an HNSW graph of the centroids without their vectors, see [`crate::retriever::hnsw`] |
 //! | `codes-00000.bin`, … | a code block for each cluster: for m rows factors (f16 each), lengths of records (u16), codes |
 //! | `records-00000.bin`, … | for each row: first 4 bytes of a SHA-256, its number in the flat store (u32), scale (f32), int8 values, the passage as JSON |
 //!
@@ -28,6 +29,7 @@ use crate::{
     Error, Result,
     retriever::{
         Passage,
+        hnsw::max_bytes as max_graph_bytes,
         manifest::{EncoderInfo, FileInfo, MANIFEST, MAX_COUNT, MAX_DIM, check_file, is_sha256, sha256_hex},
         vectors::{Precision, Vectors},
     },
@@ -83,6 +85,9 @@ pub struct Manifest {
     pub probes: usize,
     /// What questions cost and find, measured when the store was built, by probes.
     pub measured: Vec<Measured>,
+    /// A graph of the centroids ([`crate::retriever::hnsw`]), for readers without a GPU; where they are few there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<FileInfo>,
 }
 
 /// Consecutive clusters.
@@ -169,13 +174,14 @@ impl Manifest {
             parts: Vec::new(),
             probes: 1,
             measured: Vec::new(),
+            graph: None,
         }
     }
 
     /// Names of all files, the manifest included.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         let parts = self.parts.iter().flat_map(|part| [&part.codes, &part.records]);
-        parts.chain([&self.table]).map(|info| info.file.as_str()).chain([MANIFEST])
+        parts.chain([&self.table]).chain(&self.graph).map(|info| info.file.as_str()).chain([MANIFEST])
     }
 
     /// Bytes of all code blocks.
@@ -234,6 +240,12 @@ impl Manifest {
         let mut names = BTreeSet::from([MANIFEST]);
         let table = self.clusters * (CLUSTER_BYTES + 4 + self.dim as u64);
         check_file(name, "table", &self.table, Some(table), &mut names)?;
+        if let Some(graph) = &self.graph {
+            check_file(name, "graph", graph, None, &mut names)?;
+            if graph.bytes > max_graph_bytes(self.clusters) {
+                return fail("graph.bytes".into(), format!("{}: too many for {} clusters", graph.bytes, self.clusters));
+            }
+        }
         for (i, part) in self.parts.iter().enumerate() {
             if part.clusters == 0 {
                 return fail(format!("parts[{i}].clusters"), "0, a part without clusters".into());

@@ -67,9 +67,13 @@ impl Corpus for ClusterIndex {
     }
 
     fn told(&self) -> Option<String> {
-        let Cost { bytes, requests, clusters_searched, clusters, .. } = *self.costs.last()?;
-        let kb = bytes.div_ceil(1000);
-        let mut told = format!("{kb} kB in {requests} requests; {clusters_searched} of {clusters} clusters searched");
+        let Cost { clusters, .. } = *self.costs.first()?;
+        let n = self.costs.len();
+        let mean = |of: fn(&Cost) -> u64| self.costs.iter().map(of).sum::<u64>().div_ceil(n as u64);
+        let (kb, requests) = (mean(|cost| cost.bytes).div_ceil(1000), mean(|cost| cost.requests as u64));
+        let searched = mean(|cost| cost.clusters_searched as u64);
+        let mut told = if n == 1 { String::new() } else { format!("each of {n} questions, on average: ") };
+        told += &format!("{kb} kB in {requests} requests; {searched} of {clusters} clusters searched");
         if let Some(recall) = self.expected_recall {
             told += &format!("; expected to find {:.1} % of the ten best", 100.0 * recall);
         }
@@ -83,5 +87,9 @@ impl Retriever for ClusterIndex {
             let queries = embed_questions(self, questions).await?;
             self.search_all(&queries, n_docs).await
         })
+    }
+
+    fn told(&self) -> Option<String> {
+        Corpus::told(self)
     }
 }

@@ -10,19 +10,23 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     rc::Rc,
 };
 
 use super::{
     cache::{Cache, Key},
+    centroids::{self, Centroids},
     codes::{DEVIATION, Estimator, Rotation, code_bytes},
     fetch::{Fetch, Taken},
     format::{Block, Cluster, Manifest, Measured, Part, Place, Record, Table},
     plan::{Item, Read, covers, plan},
 };
+#[cfg(feature = "cli")]
+use crate::retriever::hnsw;
 use crate::{
     Error, Result,
+    gpu::Gpu,
     retriever::{
         files::Files,
         flat::{Scored, dot_f32},
@@ -114,6 +118,7 @@ pub struct Clusters {
     fetch: Fetch,
     manifest: Manifest,
     table: Table,
+    centroids: Centroids,
     rotation: Rotation,
     limits: Limits,
     blocks: RefCell<Cache<Block>>,
@@ -156,7 +161,9 @@ impl Clusters {
         let records = RefCell::new(Cache::new(limits.record_cache));
         let codes = manifest.codes_bytes();
         let preloaded = codes <= limits.preload && codes <= limits.block_cache as u64;
-        let mut clusters = Self { fetch, manifest, table, rotation, limits, blocks, records, preloaded, opened };
+        let centroids = Centroids::Scan;
+        let mut clusters =
+            Self { fetch, manifest, table, centroids, rotation, limits, blocks, records, preloaded, opened };
         if preloaded {
             let whole = |(file, part): (usize, &Part)| Read { file, bytes: 0..part.codes.bytes };
             let reads: Vec<Read> = clusters.manifest.parts.iter().enumerate().map(whole).collect();
@@ -165,6 +172,27 @@ impl Clusters {
             clusters.opened.add(taken);
         }
         Ok(clusters)
+    }
+
+    /// Searches centroids on the GPU from now on, where they are so many that it is worth it and not all clusters are searched anyway.
+    pub async fn centroids_on(&mut self, gpu: &Gpu) -> Result<()> {
+        if self.table.clusters.len() >= centroids::GPU_FROM && !self.preloaded {
+            self.centroids = Centroids::on_gpu(gpu, &self.table).await?;
+        }
+        Ok(())
+    }
+
+    /// Searches centroids by the store's graph of them from now on; an error where it has none.
+    #[cfg(feature = "cli")]
+    pub async fn centroids_by_graph(&mut self) -> Result<()> {
+        let Some(info) = &self.manifest.graph else {
+            let problem = format!("{} has no graph: cluster it with --centroid-graph", self.name());
+            return Err(Error::config("search", problem));
+        };
+        let name = format!("{}/{}", self.name(), info.file);
+        let ef = self.probes().max(hnsw::EF_SEARCH);
+        self.centroids = Centroids::graph(&name, self.fetch.file(info).await?, &self.table, ef)?;
+        Ok(())
     }
 
     /// What the store holds.
@@ -208,16 +236,18 @@ impl Clusters {
         assert_eq!(query.len(), self.manifest.dim, "a query's length");
         let (mut taken, mut rounds) = (Taken::default(), 0);
         let k = k.min(self.manifest.count as usize);
-        let scores: Vec<f32> = (0..self.table.clusters.len()).map(|c| self.table.centroids.dot(c, query)).collect();
+        // Every cluster has a row. Where all codes are in memory, all clusters are searched.
+        let n = if self.preloaded { self.table.clusters.len() } else { self.probes().max(k) };
+        let nearest = self.centroids.nearest(&self.table, query, n).await?;
 
         // Round 1: code blocks.
-        let (mut blocks, items) = self.wanted_blocks(&scores, k);
+        let (mut blocks, items) = self.wanted_blocks(&nearest, k);
         let reads = plan(&items, self.limits.block_requests, self.limits.block_bytes);
         blocks.extend(self.read_blocks(&reads, &mut taken).await?);
         rounds += usize::from(taken.requests > 0);
 
         // Round 2: records.
-        let candidates = self.candidates(query, &scores, &blocks, CANDIDATES.max(2 * k));
+        let candidates = self.candidates(query, &nearest, &blocks, CANDIDATES.max(2 * k));
         let (mut records, mut items) = self.wanted_records(&candidates, &blocks, k);
         let requests = self.limits.requests.saturating_sub(taken.requests);
         let bytes = self.limits.bytes.saturating_sub(taken.bytes);
@@ -251,18 +281,17 @@ impl Clusters {
     }
 
     /// The code blocks of the clusters to probe: those in memory, and what there is to read.
-    fn wanted_blocks(&self, scores: &[f32], k: usize) -> (Vec<(usize, Rc<Block>)>, Vec<Item>) {
-        let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b)));
+    fn wanted_blocks(&self, nearest: &[Scored], k: usize) -> (Vec<(usize, Rc<Block>)>, Vec<Item>) {
+        let order = || nearest.iter().map(|cluster| cluster.row as usize);
         let (mut blocks, mut items, mut rows) = (Vec::new(), Vec::new(), 0);
         // Those that this question wants become the last used, the best of them last of all; the others keep their place.
         let mut cache = self.blocks.borrow_mut();
-        order.iter().take(self.probes()).rev().for_each(|&c| drop(cache.get(Key::Block(c))));
-        for (rank, c) in order.into_iter().enumerate() {
+        let wanted: Vec<usize> = order().take(self.probes()).collect();
+        wanted.into_iter().rev().for_each(|c| drop(cache.get(Key::Block(c))));
+        for (rank, c) in order().enumerate() {
             let required = rows < k;
             rows += self.table.clusters[c].rows;
             match cache.peek(Key::Block(c)) {
-                // What is in memory is looked at whatever its rank.
                 Some(block) => blocks.push((c, block)),
                 None if rank >= self.probes() && !required => {}
                 None => {
@@ -272,6 +301,9 @@ impl Clusters {
                 }
             }
         }
+        // What is in memory is looked at whatever its rank.
+        let near: HashSet<usize> = order().collect();
+        blocks.extend(cache.blocks().filter(|(c, _)| !near.contains(c)));
         (blocks, items)
     }
 
@@ -304,15 +336,24 @@ impl Clusters {
     }
 
     /// The `most` rows with the best estimates, best first.
-    fn candidates(&self, query: &[f32], scores: &[f32], blocks: &[(usize, Rc<Block>)], most: usize) -> Vec<Candidate> {
+    fn candidates(
+        &self,
+        query: &[f32],
+        nearest: &[Scored],
+        blocks: &[(usize, Rc<Block>)],
+        most: usize,
+    ) -> Vec<Candidate> {
         let mut rotated = query.to_vec();
         self.rotation.apply(&mut rotated);
         let estimator = Estimator::new(&rotated, self.manifest.bits);
         let code_bytes = code_bytes(self.manifest.dim, self.manifest.bits);
         let deviation = DEVIATION * dot_f32(query, query).sqrt();
+        let scores: HashMap<usize, f32> = nearest.iter().map(|cluster| (cluster.row as usize, cluster.score)).collect();
         let mut candidates = Vec::new();
         for (cluster, block) in blocks {
-            let centre = self.table.clusters[*cluster].share * scores[*cluster];
+            // Those that lay between wanted ones, and those of earlier questions, may be far.
+            let score = scores.get(cluster).copied().unwrap_or_else(|| self.table.centroids.dot(*cluster, query));
+            let centre = self.table.clusters[*cluster].share * score;
             for (row, (factor, code)) in block.factors.iter().zip(block.codes.chunks_exact(code_bytes)).enumerate() {
                 let estimate = centre + factor * estimator.product(code);
                 candidates.push(Candidate { cluster: *cluster, row, estimate, deviation: deviation * factor });
@@ -407,6 +448,10 @@ impl Clusters {
         let (mut ids, mut rows) = (HashSet::new(), HashSet::new());
         let (dim, bits) = (self.manifest.dim, self.manifest.bits);
         progress(self.manifest.table.bytes);
+        if let Some(info) = &self.manifest.graph {
+            Centroids::graph(&info.file, self.fetch.file(info).await?, &self.table, hnsw::EF_SEARCH)?;
+            progress(info.bytes);
+        }
         for (i, part) in self.manifest.parts.iter().enumerate() {
             let (codes, records) = (self.fetch.file(&part.codes).await?, self.fetch.file(&part.records).await?);
             for (number, cluster) in self.table.clusters.iter().enumerate().filter(|(_, cluster)| cluster.part == i) {
