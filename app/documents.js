@@ -6,6 +6,8 @@ const LIBRARIES = new URL("libraries/", import.meta.url);
 const MAX_TEXT = 16 << 20;
 const MAX_PDF = 128 << 20;
 const MAX_PAGES = 5000;
+/** Of a file of Markdown; a book takes one. */
+const MAX_SECONDS = 20;
 
 const KINDS = [
   { ending: /\.pdf$/i, type: "application/pdf", read: pdf, most: MAX_PDF },
@@ -31,8 +33,9 @@ export async function read(file) {
   }
 }
 
-/** Ends what is under way at its next page. */
+/** Ends what is under way: Markdown at once, a PDF at its next page. */
 export function stop() {
+  current?.stop?.();
   current = null;
 }
 
@@ -56,15 +59,20 @@ function decode(bytes, isHtml = false) {
 }
 
 async function markdown(bytes) {
-  const { marked } = await import(new URL("marked.esm.js", LIBRARIES));
-  let html;
+  const worker = new Worker(new URL("markdown.js", import.meta.url), { type: "module" });
+  const job = current;
+  const html = new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }) => ("html" in data ? resolve(data.html) : reject(new Error(data.problem)));
+    worker.onerror = (e) => reject(new Error(e.message || "what reads Markdown could not be loaded"));
+    setTimeout(() => reject(new Error(`it takes longer than ${MAX_SECONDS} s to read as Markdown: call it .txt`)), 1000 * MAX_SECONDS);
+    job.stop = () => reject(new Error("stopped"));
+  });
+  worker.postMessage(decode(bytes));
   try {
-    html = marked.parse(decode(bytes), { async: false, gfm: true });
-  } catch (e) {
-    // The stack's end, of quotes within quotes; the second line asks to report it.
-    throw new Error(e.message.split("\n")[0]);
+    return textOf(await html);
+  } finally {
+    worker.terminate();
   }
-  return textOf(html);
 }
 
 const DROPPED = new Set(["script", "style", "noscript", "template", "iframe", "object", "svg"]);
@@ -73,26 +81,57 @@ const BLOCKS = new Set(
     "header hr legend li main menu nav ol optgroup option p pre section summary table tbody tfoot thead title tr ul").split(" "),
 );
 
-/** Elements that need no end, or have none. */
-const UNENDED = new Set("area base body br col colgroup dd dt embed head hr html img input li link meta option p param rp rt source tbody td tfoot th thead tr track wbr".split(" "));
+/** Elements that need no end, or have none: hardly more of them are open than of others. */
+const UNENDED = new Set("area base body br col colgroup dd dt embed head hr html img input li link meta option p param source tbody td tfoot th thead tr track wbr".split(" "));
 /** A parser looks through all open elements at each new one: so many of them are a moment, a hundred times as many are hours. */
 const MAX_OPEN = 5000;
 
+/** Without comments and what has no text for a reader. Where one does not end, nothing follows it. */
+function stripped(html) {
+  const start = /<!--|<!\[CDATA\[|<(script|style|svg|template|noscript|iframe|object)(?=[\s/>])/gi;
+  let kept = "";
+  let at = 0;
+  for (let found; (found = start.exec(html)); start.lastIndex = at) {
+    kept += html.slice(at, found.index) + " ";
+    at = start.lastIndex;
+    if (found[0].toUpperCase() === "<![CDATA[") continue;
+    const end = found[1] ? new RegExp(`</${found[1]}(?=[\\s/>])[^>]*>?`, "gi") : /--!?>/g;
+    // `<!-->` is a comment too.
+    end.lastIndex = found[1] ? at : at - 2;
+    if (!end.exec(html)) return kept;
+    at = end.lastIndex;
+  }
+  return kept + html.slice(at);
+}
+
+/** The place behind a start tag: quoted values may hold any character. */
+function behindTag(html, at) {
+  const attribute = /[\s/]*(?:(>)|[^\s/>][^\s/>=]*(?:\s*=\s*(?:"[^"]*"?|'[^']*'?|[^\s>"'][^\s>]*)?)?)/y;
+  attribute.lastIndex = at;
+  for (let found; (found = attribute.exec(html)); ) if (found[1]) return attribute.lastIndex;
+  return html.length;
+}
+
+/**
+ * Refuses what is nested too deep. It counts no fewer elements than a parser has open: an end counts only where it ends the last
+ * start, which ordinary pages' do.
+ */
 function checkNesting(html) {
-  const open = new Map();
-  let all = 0;
-  for (const [, end, name] of html.matchAll(/<(\/?)([a-z][a-z0-9-]{0,30})/gi)) {
-    const key = name.toLowerCase();
-    const n = open.get(key) ?? 0;
-    if (UNENDED.has(key) || (end && n === 0)) continue;
-    open.set(key, end ? n - 1 : n + 1);
-    all += end ? -1 : 1;
-    if (all > MAX_OPEN) throw new Error(`its elements are nested more than ${MAX_OPEN} deep`);
+  const open = [];
+  const tag = /<(?:(\/?)([a-z][^\s/>]*)|[!?/])/gi;
+  for (let found; (found = tag.exec(html)); ) {
+    const name = found[2]?.toLowerCase();
+    tag.lastIndex = name ? behindTag(html, tag.lastIndex) : html.indexOf(">", tag.lastIndex) + 1 || html.length;
+    if (!name || UNENDED.has(name)) continue;
+    if (!found[1]) open.push(name);
+    else if (open.at(-1) === name) open.pop();
+    if (open.length > MAX_OPEN) throw new Error(`its elements are nested more than ${MAX_OPEN} deep`);
   }
 }
 
 /** What an HTML page says: DOMParser's document is inert, it loads nothing and runs nothing. */
-function textOf(html) {
+function textOf(page) {
+  const html = stripped(page);
   checkNesting(html);
   const root = new DOMParser().parseFromString(html, "text/html").documentElement;
   let text = "";
@@ -145,6 +184,7 @@ async function pdf(bytes, goesOn) {
     const document = await task.promise;
     if (document.numPages > MAX_PAGES) throw new Error(`${document.numPages} pages, at most ${MAX_PAGES} are read`);
     const pages = [];
+    let characters = 0;
     for (let number = 1; number <= document.numPages; number++) {
       if (!goesOn()) throw new Error("stopped");
       const page = await document.getPage(number);
@@ -152,6 +192,9 @@ async function pdf(bytes, goesOn) {
       const text = items.map(({ str = "", hasEOL }) => (hasEOL ? `${str}\n` : str)).join("");
       // A word that was divided at a line's end is one word.
       pages.push(text.replaceAll("\f", "\n").replaceAll("\0", "").replace(/(\p{L})-\n(?=\p{Ll})/gu, "$1"));
+      characters += text.length;
+      // Pages may share what little the file holds.
+      if (characters > MAX_TEXT) throw new Error(`more than ${megabytes(MAX_TEXT)} million characters of text`);
       page.cleanup();
     }
     return pages.join("\f");

@@ -27,6 +27,9 @@ model = read_gguf(gguf).eval().to(DEVICE)
 model.generation_config.eos_token_id = END
 model.generation_config.pad_token_id = END
 lines = list(dict.fromkeys(line.strip() for line in Path(source).read_text().splitlines() if line.strip()))
+if Path(out).exists():  # without a line that a kill has cut
+    text = Path(out).read_bytes()
+    Path(out).write_bytes(text[: text.rfind(b"\n") + 1])
 done = sum(1 for _ in open(out)) if Path(out).exists() else 0
 
 

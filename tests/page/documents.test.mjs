@@ -195,6 +195,26 @@ test("own documents", async (t) => {
     assert.equal(await page.getByTestId("notice-warning").count(), 4);
   });
 
+  await t.test("whatever a file holds, it is read in a moment, refused, or stopped", async () => {
+    const read = (name, text, stopped = false) => page.evaluate(async ([name, text, stopped]) => {
+      const { read, stop } = await import(new URL("documents.js", document.baseURI));
+      if (stopped) setTimeout(stop, 300);
+      return read(new File([text], name)).then((text) => text.slice(0, 100), (problem) => `refused: ${problem}`);
+    }, [name, text, stopped]);
+    // Ends that are none, and elements that have their own.
+    for (const piece of ["<div><!--</div>-->", '<div title="</div>">', "<div><object></div></object>", "<rt>"]) {
+      assert.match(await read("deep.html", piece.repeat(50_000)), /^refused: .*nested/, piece);
+    }
+    const graphics = '<svg><path d="M0 0"/></svg>'.repeat(5001);
+    assert.equal(await read("page.html", `<p>A <!-- b -->graph.${graphics}</p><script>${"if (i<n) x();".repeat(5001)}</script><p>c</p>`), "A graph.\n\nc");
+    // Emphasis that does not end costs marked the square of its length: an hour for this.
+    assert.equal(await read("bomb.md", "*a_".repeat(200_000), true), "refused: stopped");
+    assert.equal(await read("good.md", "# A\n\n*b* c"), "A\n\nb c");
+    // A long page, three hundred times.
+    const many = pdf(["x".repeat(60_000)]).toString("latin1").replace("/Kids [4 0 R] /Count 1", `/Kids [${"4 0 R ".repeat(300)}] /Count 300`);
+    assert.match(await read("shared.pdf", many), /^refused: more than 16 million characters/);
+  });
+
   await t.test("they stay over a reload; a damaged one and one of another encoder are told; what is removed is gone", async () => {
     const whole = await page.evaluate(file, ["plain.txt"]);
     await page.evaluate(file, ["foreign.txt", foreign(whole)]);

@@ -3,7 +3,7 @@
 The engine's way (engine/src/retriever/clusters): centroids in memory, round 1 reads code blocks of near clusters, round 2 the records of the
 rows with the best estimates; both rounds are planned by the same dynamic programme, and the same constants. Vectors are real ones, and more of
 them made by adding noise to each: x' = (x + e) / |x + e|. How much noise is chosen by what matters and can be checked: ten noisy copies of a
-tenth of the real vectors must scatter a question's ten best over as many clusters as all the real ones do. With half as much again it is harder.
+tenth of the real vectors must scatter a question's ten best over as many clusters as all the real ones do. Half as much again scatters them more.
 
     python3 clusters.py VECTORS.npy SCALES.npy QUESTIONS.f32 LENGTHS.npy [--rows 21015324]
 

@@ -148,8 +148,8 @@ impl FlatStream {
         limit: Option<u64>,
         mut next: impl AsyncFnMut() -> Result<Option<Vectors>>,
     ) -> Result<Self> {
-        // More would be promised and, when it is written, end the process.
-        let most_host = available_memory().unwrap_or(u64::MAX);
+        // More would be promised and, when it is written, end the process. A tenth is left to others, and to a shard, as a file and read.
+        let most_host = available_memory().map_or(u64::MAX, |bytes| bytes / 10 * 9);
         let mut flat = Self::with_rows(gpu, (precision, dim, rows), limit, most_host).await?;
         let left = flat.rest.iter().flat_map(|rest| &rest.chunks).map(HostRows::left).sum::<usize>();
         if flat.resident.rows() + left < rows {

@@ -448,6 +448,7 @@ impl Clusters {
         let (mut ids, mut rows) = (HashSet::new(), HashSet::new());
         let (dim, bits) = (self.manifest.dim, self.manifest.bits);
         progress(self.manifest.table.bytes);
+        #[cfg(feature = "cli")]
         if let Some(info) = &self.manifest.graph {
             Centroids::graph(&info.file, self.fetch.file(info).await?, &self.table, hnsw::EF_SEARCH)?;
             progress(info.bytes);
