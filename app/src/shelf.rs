@@ -2,7 +2,7 @@
 
 use selfrag::{
     Error, Result,
-    platform::{Store as _, opfs::Directory},
+    platform::{Store as _, opfs::Directory, read_small, write_small},
     retriever::{
         Embedder,
         beside::Own,
@@ -15,7 +15,6 @@ use selfrag::{
 use crate::{
     post,
     protocol::{DocumentsReply, KeptDocument, Reply},
-    session::{read_small, write_small},
 };
 
 /// Passages of all documents together: what a tab's memory has room for beside a model.

@@ -67,9 +67,16 @@ impl Corpus for ClusterIndex {
     }
 
     fn told(&self) -> Option<String> {
-        let Cost { bytes, requests, clusters_searched, clusters, .. } = *self.costs.last()?;
+        let Cost { bytes, requests, kept, partial, clusters_searched, clusters, .. } = *self.costs.last()?;
         let kb = bytes.div_ceil(1000);
-        let mut told = format!("{kb} kB in {requests} requests; {clusters_searched} of {clusters} clusters searched");
+        let mut told = format!("{kb} kB in {requests} requests");
+        if kept > 0 {
+            told += &format!(" and {} kB kept from before", kept.div_ceil(1000));
+        }
+        told += &format!("; {clusters_searched} of {clusters} clusters searched");
+        if partial {
+            told += "; the passages could not be reached: only what is kept was searched";
+        }
         if let Some(recall) = self.expected_recall {
             told += &format!("; expected to find {:.1} % of the ten best", 100.0 * recall);
         }
