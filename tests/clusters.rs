@@ -395,7 +395,7 @@ fn what_is_kept_is_read_by_nobody_again_and_answers_without_the_host() {
                     assert!(!found.records.is_empty() && found.cost.requests == 0);
                     assert!(scores(&found).iter().all(|(row, score)| all.dot(*row as usize, &question(i)) == *score));
                     // All that it wants may be there.
-                    assert_eq!(found.expected_recall.is_none(), found.cost.partial);
+                    assert!(found.expected_recall.is_none() || !found.cost.partial);
                     partial += usize::from(found.cost.partial);
                 }
                 Err(error) => assert!(matches!(error, Error::Network { .. }), "{error}"),

@@ -39,7 +39,7 @@ impl Library {
     pub(crate) async fn kept(&self, folder: &str) -> Option<(Kept, Option<OpenFiles>)> {
         let models = self.models.as_ref().ok()?;
         // The name comes from the page; asking for a folder that is not there would make it.
-        if !models.names().await.ok()?.iter().any(|name| name == folder) {
+        if !models.list().await.ok()?.iter().any(|name| name == folder) {
             return None;
         }
         let folder = models.folder(folder).await.ok()?;
@@ -51,7 +51,7 @@ impl Library {
     /// Deletes a model, or what is kept of a corpus.
     pub(crate) async fn forget(&self, folder: &str, corpus: bool) -> Result<()> {
         match if corpus { &self.corpora } else { &self.models } {
-            Ok(all) => all.delete(folder).await,
+            Ok(all) => all.remove(folder).await,
             Err(_) => Ok(()),
         }
     }
@@ -83,7 +83,7 @@ async fn open(folder: &str) -> Result<Directory> {
 
 async fn list(all: &Directory) -> Vec<KeptModel> {
     let mut found = Vec::new();
-    for folder in all.names().await.unwrap_or_default() {
+    for folder in all.list().await.unwrap_or_default() {
         let Ok(directory) = all.folder(&folder).await else { continue };
         let kept = Kept::read(&directory).await.unwrap_or_default();
         let mut bytes = 0;

@@ -95,12 +95,13 @@ impl Session {
         let engine = Engine::from_metadata(weights.name(), weights.metadata(), generator, None)?;
         let facts = ModelFacts { name, details, n_passages: 0, corpus: String::new(), from };
         let mut session = Self { gpu: gpu.clone(), engine, encoder, tally, facts, own: Rc::default() };
-        match session.use_corpus(corpus).await {
-            Err(error) if corpus != CORPUS => {
-                not_used(&error);
-                session.use_corpus(CORPUS).await?;
+        let mut corpus = corpus;
+        while let Err(error) = session.use_corpus(corpus).await {
+            if corpus == CORPUS {
+                return Err(error);
             }
-            used => used?,
+            not_used(&error);
+            corpus = CORPUS;
         }
         Ok(session)
     }

@@ -78,17 +78,21 @@ pub trait Appender {
 }
 
 /// A file's first `most` bytes; none where there is no such file.
-pub async fn read_small(store: &dyn Store, file: &str, most: u64) -> Result<Vec<u8>> {
-    let Some(size) = store.size(file).await? else { return Ok(Vec::new()) };
-    store.open(file).await?.read(0, size.min(most) as usize).await
+pub fn read_small<'a>(store: &'a dyn Store, file: &'a str, most: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
+    Box::pin(async move {
+        let Some(size) = store.size(file).await? else { return Ok(Vec::new()) };
+        store.open(file).await?.read(0, size.min(most) as usize).await
+    })
 }
 
 /// Writes a file anew.
-pub async fn write_small(store: &dyn Store, file: &str, bytes: &[u8]) -> Result<()> {
-    store.remove(file).await?;
-    let mut file = store.append(file).await?;
-    file.append(bytes)?;
-    file.flush()
+pub fn write_small<'a>(store: &'a dyn Store, file: &'a str, bytes: &'a [u8]) -> LocalFuture<'a, Result<()>> {
+    Box::pin(async move {
+        store.remove(file).await?;
+        let mut file = store.append(file).await?;
+        file.append(bytes)?;
+        file.flush()
+    })
 }
 
 /// A folder in memory, for tests. Clones are the same folder.

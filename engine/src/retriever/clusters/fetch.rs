@@ -72,43 +72,47 @@ impl Fetch {
         taken: &mut Taken,
         parse: Parse<'_>,
     ) -> Result<()> {
-        let Some(kept) = &self.kept else {
-            let (answers, cost) = self.ranges(infos, reads).await?;
-            taken.add(cost);
-            return reads.iter().zip(answers).try_for_each(|(read, bytes)| parse(read, &bytes));
-        };
-        let (mut answers, mut missing) = (Vec::new(), Vec::new());
-        for read in reads {
-            let (bytes, gaps) = kept.read(infos[read.file], &read.bytes).await;
-            // One request for all gaps: what lies between them was worth reading once.
-            let bounds = gaps.first().zip(gaps.last()).map_or(0..0, |(first, last)| first.start..last.end);
-            missing.push(Read { file: read.file, bytes: bounds });
-            answers.push(bytes);
-        }
-        let wanted: Vec<Read> = missing.iter().filter(|read| !read.bytes.is_empty()).cloned().collect();
-        let (fetched, cost) = self.ranges(infos, &wanted).await?;
-        taken.add(Taken { kept: total(reads) - total(&wanted), ..cost });
-        let mut fetched = fetched.into_iter();
-        for ((read, missing), mut bytes) in reads.iter().zip(missing).zip(answers) {
-            if let Some(fetched) = (!missing.bytes.is_empty()).then(|| fetched.next()).flatten() {
-                let at = (missing.bytes.start - read.bytes.start) as usize;
-                bytes[at..at + fetched.len()].copy_from_slice(&fetched);
+        let mut reads = reads.to_vec();
+        loop {
+            let (mut answers, mut missing) = (Vec::new(), Vec::new());
+            for Read { file, bytes } in &reads {
+                let (content, gaps) = match &self.kept {
+                    Some(kept) => kept.read(infos[*file], bytes).await,
+                    None => (Vec::new(), vec![bytes.clone()]),
+                };
+                // One request for all gaps: what lies between them was worth reading once.
+                let bounds = gaps.first().zip(gaps.last()).map_or(0..0, |(first, last)| first.start..last.end);
+                missing.push(Read { file: *file, bytes: bounds });
+                answers.push(content);
             }
-            let info = infos[read.file];
-            if let Err(error) = parse(read, &bytes) {
-                if !kept.forget(info, &read.bytes).await {
-                    return Err(error);
+            let wanted: Vec<Read> = missing.iter().filter(|read| !read.bytes.is_empty()).cloned().collect();
+            let (fetched, cost) = self.ranges(infos, &wanted).await?;
+            taken.add(Taken { kept: total(&reads) - total(&wanted), ..cost });
+            let (mut fetched, mut damaged) = (fetched.into_iter(), Vec::new());
+            for ((read, missing), mut bytes) in reads.iter().zip(missing).zip(answers) {
+                if missing.bytes == read.bytes {
+                    bytes = fetched.next().unwrap_or_default();
+                } else if !missing.bytes.is_empty() {
+                    let fetched = fetched.next().unwrap_or_default();
+                    let at = (missing.bytes.start - read.bytes.start) as usize;
+                    bytes[at..at + fetched.len()].copy_from_slice(&fetched);
                 }
-                // Damaged there.
-                let (mut again, cost) = self.ranges(infos, std::slice::from_ref(read)).await?;
-                taken.add(cost);
-                bytes = again.remove(0);
-                parse(read, &bytes)?;
+                let (parsed, info) = (parse(read, &bytes), infos[read.file]);
+                match (&self.kept, parsed) {
+                    (None, parsed) => parsed?,
+                    // Storage that is full, or refuses, is no reason to have no answer.
+                    (Some(kept), Ok(())) => drop(kept.keep(info, &read.bytes, &bytes).await),
+                    (Some(kept), Err(error)) => match kept.forget(info, &read.bytes).await {
+                        true => damaged.push(read.clone()),
+                        false => return Err(error),
+                    },
+                }
             }
-            // Storage that is full, or refuses, is no reason to have no answer.
-            let _ = kept.keep(info, &read.bytes, &bytes).await;
+            if damaged.is_empty() {
+                return Ok(());
+            }
+            reads = damaged;
         }
-        Ok(())
     }
 
     /// What is kept of these ranges; none where nothing is ever kept.

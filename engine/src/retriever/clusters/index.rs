@@ -23,11 +23,13 @@ impl std::fmt::Debug for ClusterIndex {
 
 impl ClusterIndex {
     /// Makes sure that `embedder` is the encoder that the store was made with.
-    pub async fn open(clusters: Clusters, mut embedder: Box<dyn Embedder>) -> Result<Self> {
-        let manifest = clusters.manifest();
-        let any = clusters.any_record().await?.map(|record| (record.passage.clone(), record.vector.row(0)));
-        check_encoder(clusters.name(), &manifest.encoder, manifest.dim, any, embedder.as_mut()).await?;
-        Ok(Self { clusters, embedder, costs: Vec::new(), expected_recall: None })
+    pub fn open(clusters: Clusters, mut embedder: Box<dyn Embedder>) -> LocalFuture<'static, Result<Self>> {
+        Box::pin(async move {
+            let manifest = clusters.manifest();
+            let any = clusters.any_record().await?.map(|record| (record.passage.clone(), record.vector.row(0)));
+            check_encoder(clusters.name(), &manifest.encoder, manifest.dim, any, embedder.as_mut()).await?;
+            Ok(Self { clusters, embedder, costs: Vec::new(), expected_recall: None })
+        })
     }
 
     /// The store.

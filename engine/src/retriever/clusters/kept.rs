@@ -52,11 +52,10 @@ impl Kept {
     pub(super) async fn open(store: Rc<dyn Store>, limit: u64) -> Self {
         let mut found = store.list().await.unwrap_or_default();
         found.retain(|name| parse(name).is_some());
-        found.sort_unstable();
         let order = read_small(&*store, ORDER, MAX_ORDER).await.unwrap_or_default();
         let mut used = Vec::new();
         for name in String::from_utf8_lossy(&order).lines() {
-            if let Ok(place) = found.binary_search_by(|other| other.as_str().cmp(name)) {
+            if let Some(place) = found.iter().position(|other| other == name) {
                 used.push(found.remove(place));
             }
         }
@@ -130,21 +129,20 @@ impl Kept {
     fn pieces(&self, file: &FileInfo, bytes: &Range<u64>) -> Vec<Piece> {
         let names = self.names.borrow();
         let of_file = names.iter().filter(|name| name.starts_with(&file.sha256[..DIGITS]));
-        let mut held: Vec<(Range<u64>, &String)> = of_file.filter_map(|name| Some((parse(name)?, name))).collect();
-        held.sort_unstable_by_key(|(held, _)| held.start);
+        let held: Vec<(Range<u64>, &String)> = of_file.filter_map(|name| Some((parse(name)?, name))).collect();
         let (mut pieces, mut position) = (Vec::new(), bytes.start);
-        for (held, name) in held {
-            let (start, end) = (held.start.max(position), held.end.min(bytes.end));
-            if start < end {
-                if position < start {
-                    pieces.push(Piece { bytes: position..start, holder: None });
-                }
-                pieces.push(Piece { bytes: start..end, holder: Some(name.clone()) });
-                position = end;
+        while position < bytes.end {
+            let ahead = held.iter().filter(|(held, _)| held.end > position && held.start < bytes.end);
+            let next = ahead.min_by_key(|(held, _)| held.start);
+            let start = next.map_or(bytes.end, |(held, _)| held.start.max(position));
+            if position < start {
+                pieces.push(Piece { bytes: position..start, holder: None });
             }
-        }
-        if position < bytes.end {
-            pieces.push(Piece { bytes: position..bytes.end, holder: None });
+            position = start;
+            if let Some((held, name)) = next {
+                position = held.end.min(bytes.end);
+                pieces.push(Piece { bytes: start..position, holder: Some((*name).clone()) });
+            }
         }
         pieces
     }
@@ -292,9 +290,12 @@ mod tests {
             block_on(kept.keep(&info, &range(i), slice(&content, &range(i)))).expect("there is room");
         }
         assert_eq!(there(&kept), [0, 3, 4, 5]);
-        // One that is larger than everything changes nothing.
-        block_on(kept.keep(&info, &(0..BYTES), &content)).expect("nothing to do");
+        block_on(kept.save());
         assert_eq!(there(&open(&store, four)), [0, 3, 4, 5]);
+        // One that is larger than everything is not kept.
+        let none = open(&MemoryStore::default(), 700);
+        block_on(none.keep(&info, &range(0), slice(&content, &range(0)))).expect("nothing to do");
+        assert!(there(&none).is_empty());
         // A smaller limit holds from the start.
         assert_eq!(there(&open(&store, four / 2)).len(), 2);
     }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    platform::LocalFuture,
     retriever::{
         files::Files,
         flat::{Scored, dot_f32},
@@ -143,7 +144,12 @@ struct Candidate {
 
 impl Clusters {
     /// Reads manifest and centroids.
-    pub async fn open(files: Box<dyn Files>, limits: Limits) -> Result<Self> {
+    pub fn open(files: Box<dyn Files>, limits: Limits) -> LocalFuture<'static, Result<Self>> {
+        // Made here, not in every crate that awaits it.
+        Box::pin(Self::read(files, limits))
+    }
+
+    async fn read(files: Box<dyn Files>, limits: Limits) -> Result<Self> {
         let source = files.open(MANIFEST, None).await?;
         if source.size() > MAX_MANIFEST_BYTES {
             let problem = format!("{} bytes, at most {MAX_MANIFEST_BYTES} expected", source.size());
@@ -227,13 +233,12 @@ impl Clusters {
 
         // Round 1: code blocks.
         let (mut blocks, items) = self.wanted_blocks(&scores, k);
-        let reads = plan(&items, self.limits.block_requests, self.limits.block_bytes);
-        blocks.extend(match self.read_blocks(&reads, &mut taken).await {
-            Err(error) => {
-                let kept = self.kept(error, &self.code_files(), &reads, &mut lost)?;
-                self.read_blocks(&kept, &mut taken).await?
+        let mut reads = plan(&items, self.limits.block_requests, self.limits.block_bytes);
+        blocks.extend(loop {
+            match self.read_blocks(&reads, &mut taken).await {
+                Err(error) => reads = self.kept(error, &self.code_files(), &reads, &mut lost)?,
+                Ok(found) => break found,
             }
-            found => found?,
         });
         rounds += usize::from(taken.requests > 0);
 
@@ -251,12 +256,11 @@ impl Clusters {
             reads = self.fetch.kept_parts(&self.record_files(), &reads).unwrap_or_default();
         }
         let before = taken.requests;
-        records.extend(match self.read_records(&reads, &blocks, &mut taken).await {
-            Err(error) => {
-                let kept = self.kept(error, &self.record_files(), &reads, &mut lost)?;
-                self.read_records(&kept, &blocks, &mut taken).await?
+        records.extend(loop {
+            match self.read_records(&reads, &blocks, &mut taken).await {
+                Err(error) => reads = self.kept(error, &self.record_files(), &reads, &mut lost)?,
+                Ok(found) => break found,
             }
-            found => found?,
         });
         rounds += usize::from(taken.requests > before);
         self.fetch.save().await;
@@ -325,8 +329,8 @@ impl Clusters {
         self.manifest.parts.iter().map(|part| &part.records).collect()
     }
 
-    /// What to go on with where the store cannot be reached: what is kept of these ranges. Without a place to keep anything, and
-    /// with other errors, there is nothing.
+    /// What to go on with where the store cannot be reached: what is kept of these ranges, the less the more often it is asked (what
+    /// is damaged goes). Without a place to keep anything, and with other errors, there is nothing.
     fn kept(&self, error: Error, files: &[&FileInfo], reads: &[Read], lost: &mut Option<Error>) -> Result<Vec<Read>> {
         match (&error, self.fetch.kept_parts(files, reads)) {
             (Error::Network { .. }, Some(kept)) => {
