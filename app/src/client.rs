@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use leptos::{prelude::*, task::spawn_local};
 use selfrag::{
     platform::opfs,
+    retriever::manifest::MANIFEST,
     self_rag::{Form, Settings},
     weights::fetch::{FetchEvent, Progress},
 };
@@ -23,6 +24,9 @@ use crate::{
 
 /// The demo's manifest, relative to the page.
 const DEMO: &str = "models/manifest.json";
+
+/// The page's own passages, relative to the page.
+const CORPUS: &str = "corpus/manifest.json";
 
 /// What is known about the GPU.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,7 +114,7 @@ pub(crate) struct Client {
     pub(crate) run: Run,
     pub(crate) bench: Bench,
     pub(crate) shelf: RwSignal<Shelf>,
-    /// The address of the passages; empty: the page's own.
+    /// The folder or manifest of the passages in use, or to be used; empty: the page's own.
     pub(crate) corpus: RwSignal<String>,
     /// Documents to be read; they and answers wait for each other.
     documents: StoredValue<VecDeque<File>, LocalStorage>,
@@ -190,8 +194,8 @@ impl Client {
         self.load(Request::LoadFiles { keep }, &files);
     }
 
-    pub(crate) fn forget(self, folder: String) {
-        self.send(Request::Forget { folder }, &[]);
+    pub(crate) fn forget(self, folder: String, corpus: bool) {
+        self.send(Request::Forget { folder, corpus }, &[]);
     }
 
     /// Asks now, or as soon as a model is there: then the demo is loaded if nothing is.
@@ -244,8 +248,7 @@ impl Client {
         if self.is_adding() || self.run.is_active() {
             return;
         }
-        self.corpus.set(place.trim().to_owned());
-        route::remember_corpus(place.trim());
+        self.show_corpus(&corpus_url(place.trim()));
         if matches!(self.model.get_untracked(), Model::Ready(_)) {
             self.model.set(Model::Preparing("Opening the passages".into()));
         }
@@ -253,12 +256,14 @@ impl Client {
     }
 
     fn send_corpus(self) {
-        let url = match self.corpus.get_untracked() {
-            place if place.is_empty() => "corpus/manifest.json".into(),
-            place if place.ends_with(".json") => place,
-            place => format!("{}/manifest.json", place.trim_end_matches('/')),
-        };
-        self.send(Request::Corpus { url }, &[]);
+        self.send(Request::Corpus { url: corpus_url(&self.corpus.get_untracked()) }, &[]);
+    }
+
+    /// Sets passages as the ones in use, in the address too.
+    fn show_corpus(self, url: &str) {
+        let place = corpus_place(url);
+        route::remember_corpus(place);
+        self.corpus.set(place.to_owned());
     }
 
     /// Reads, embeds and keeps files, one after another, as soon as there is a model.
@@ -432,6 +437,8 @@ impl Client {
             Reply::Uploading { bytes, total } => self.model.set(Model::Uploading { bytes, total }),
             Reply::Preparing(what) => self.model.set(Model::Preparing(what)),
             Reply::Ready(facts) => {
+                // Others than were asked for where these cannot be used.
+                self.show_corpus(&facts.corpus);
                 self.model.set(Model::Ready(facts));
                 self.next_document();
             }
@@ -486,5 +493,23 @@ impl Client {
                 all.push(Notice { id, content });
             }
         });
+    }
+}
+
+/// The manifest's address of passages by what a user writes: nothing, a folder or the manifest.
+fn corpus_url(place: &str) -> String {
+    match place {
+        "" => CORPUS.into(),
+        place if place.ends_with(".json") => place.into(),
+        place => format!("{}/{MANIFEST}", place.trim_end_matches('/')),
+    }
+}
+
+/// What a user writes for them, in short.
+pub(crate) fn corpus_place(url: &str) -> &str {
+    match url.strip_suffix(MANIFEST) {
+        _ if url == CORPUS => "",
+        Some(folder) if !folder.is_empty() => folder,
+        _ => url,
     }
 }

@@ -1,10 +1,14 @@
-//! The passages that questions are answered from: fetched once beside the page, verified, kept in browser storage.
+//! The passages that questions are answered from: fetched once beside the page, verified, kept in browser storage; where they are read
+//! by ranges, what was read is.
 
 use std::{collections::BTreeMap, rc::Rc};
 
 use selfrag::{
-    Error, Result,
-    platform::{ByteSource, HttpTransport, LocalFuture, MemorySource, Store, Transport, get_small, opfs::Directory},
+    Result,
+    platform::{
+        ByteSource, HttpTransport, LocalFuture, MemorySource, Store, Transport, get_small, opfs::Directory, read_small,
+        write_small,
+    },
     retriever::{
         clusters::format::is_clustered,
         files::Files,
@@ -12,6 +16,7 @@ use selfrag::{
     },
     weights::{
         fetch::{Patience, RemoteFile, RemoteModel, fetch_model},
+        kept::Kept,
         manifest::{Role, harmless_name, join_url},
     },
 };
@@ -20,6 +25,8 @@ use crate::{post, protocol::Reply};
 
 /// Where the page's own passages are.
 pub(crate) const CORPUS: &str = "corpus/manifest.json";
+/// The folder of all that is kept of passages: a folder each.
+pub(crate) const CORPORA: &str = "corpora";
 /// A manifest longer than this is refused.
 const MAX_MANIFEST: usize = 32 << 20;
 /// A larger corpus is read range by range as it is needed, instead of being kept.
@@ -31,38 +38,84 @@ const COPY: &str = "index.json";
 pub(crate) struct CorpusFiles {
     url: String,
     manifest: Vec<u8>,
+    is_clustered: bool,
+    /// Whether the manifest is the host's, not the copy.
+    is_fresh: bool,
+    /// None where the browser refuses storage.
+    folder: Option<Directory>,
     /// By name; what is missing here is read from the network.
     open: BTreeMap<String, Rc<dyn ByteSource>>,
 }
 
 impl CorpusFiles {
-    /// Reads the manifest at `url` and fetches what is not kept yet.
+    /// Reads the manifest at `url` and fetches what is to be kept whole and is not yet.
     pub(crate) async fn open(url: &str) -> Result<Self> {
         let folder = folder(url).await.ok();
-        let (manifest, fresh) = match (get_small(url, MAX_MANIFEST).await, &folder) {
+        let (manifest, is_fresh) = match (get_small(url, MAX_MANIFEST).await, &folder) {
             (Ok(manifest), _) => (manifest, true),
-            (Err(error), Some(folder)) => (kept_manifest(folder).await.ok_or(error)?, false),
+            (Err(error), Some(folder)) => match read_small(folder, COPY, MAX_MANIFEST as u64).await {
+                Ok(copy) if !copy.is_empty() => (copy, false),
+                _ => return Err(error),
+            },
             (Err(error), None) => return Err(error),
         };
-        if is_clustered(&manifest) {
+        let is_clustered = is_clustered(&manifest);
+        let mut files = Self { url: url.to_owned(), manifest, is_clustered, is_fresh, folder, open: BTreeMap::new() };
+        if is_clustered {
             // Read by ranges as questions come.
-            return Ok(Self { url: url.to_owned(), manifest, open: BTreeMap::new() });
+            return Ok(files);
         }
-        let model = corpus_model(url, &Manifest::parse(url, &manifest)?);
-        let mut files = Self { url: url.to_owned(), manifest, open: BTreeMap::new() };
+        let model = corpus_model(url, &Manifest::parse(url, &files.manifest)?);
         let total: u64 = model.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
-        let Some(folder) = folder.filter(|_| total <= KEEP_AT_MOST) else { return Ok(files) };
+        files.folder = files.folder.filter(|_| total <= KEEP_AT_MOST);
+        let Some(folder) = &files.folder else { return Ok(files) };
         let mut report = |event| post(&Reply::Fetch(event));
-        let open = fetch_model(&model, &HttpTransport, Some(&folder), &Patience::default(), &mut report).await?;
+        let open = fetch_model(&model, &HttpTransport, Some(folder), &Patience::default(), &mut report).await?;
         for (file, (_, source)) in model.files.iter().zip(open) {
             files.open.insert(file.name.clone(), Rc::from(source));
         }
-        if fresh {
-            // Only now: a copy without its files would promise too much. Without it there is just no offline use.
-            let _ = write_copy(&folder, &files.manifest).await;
-        }
         Ok(files)
     }
+
+    /// Whether it is read by ranges.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.is_clustered
+    }
+
+    /// What is to be written down once the passages are open: a copy without them would promise too much.
+    pub(crate) fn remember(&self) -> Remember {
+        Remember {
+            folder: self.folder.clone().filter(|_| self.is_fresh),
+            url: self.url.clone(),
+            manifest: self.manifest.clone(),
+            is_clustered: self.is_clustered,
+        }
+    }
+}
+
+/// What offline use and the page's list of passages need.
+pub(crate) struct Remember {
+    folder: Option<Directory>,
+    url: String,
+    manifest: Vec<u8>,
+    is_clustered: bool,
+}
+
+impl Remember {
+    /// Writes it. Without it there is just no offline use.
+    pub(crate) async fn write(self, count: u64) {
+        let Some(folder) = &self.folder else { return };
+        let _ = write_small(folder, COPY, &self.manifest).await;
+        if self.is_clustered {
+            // A fetched store has a note, of what was fetched.
+            let _ = Kept { name: name(count), source: self.url, ..Kept::default() }.write(folder).await;
+        }
+    }
+}
+
+/// What the list says of passages; stores have no names of their own.
+fn name(count: u64) -> String {
+    format!("{count} passages")
 }
 
 impl Files for CorpusFiles {
@@ -80,6 +133,10 @@ impl Files for CorpusFiles {
                 None => HttpTransport.source(&join_url(&self.url, file), bytes).await,
             }
         })
+    }
+
+    fn storage(&self) -> Option<Rc<dyn Store>> {
+        self.folder.clone().map(|folder| Rc::new(folder) as Rc<dyn Store>)
     }
 }
 
@@ -101,22 +158,9 @@ fn corpus_model(url: &str, manifest: &Manifest) -> RemoteModel {
         add(&shard.passages);
         add(&shard.offsets);
     }
-    RemoteModel { name: "Passages".into(), source: url.to_owned(), licence: String::new(), files }
+    RemoteModel { name: name(manifest.count), source: url.to_owned(), licence: String::new(), files }
 }
 
 async fn folder(url: &str) -> Result<Directory> {
-    Directory::root().await?.folder("corpora").await?.folder(&harmless_name(url)).await
-}
-
-async fn kept_manifest(folder: &Directory) -> Option<Vec<u8>> {
-    let size = folder.size(COPY).await.ok()??;
-    let source = folder.open(COPY).await.ok()?;
-    source.read(0, usize::try_from(size).ok().filter(|size| *size <= MAX_MANIFEST)?).await.ok()
-}
-
-async fn write_copy(folder: &Directory, manifest: &[u8]) -> Result<(), Error> {
-    folder.remove(COPY).await?;
-    let mut file = folder.append(COPY).await?;
-    file.append(manifest)?;
-    file.flush()
+    Directory::root().await?.folder(CORPORA).await?.folder(&harmless_name(url)).await
 }

@@ -28,8 +28,8 @@ use crate::{
     library::Library,
     measure::measure,
     post,
-    protocol::{BenchReply, DocumentsReply, Failure, GpuFacts, ModelFacts, Origin, Reply, Request},
-    session::Session,
+    protocol::{BenchReply, DocumentsReply, Failure, GpuFacts, Origin, Reply, Request},
+    session::{Session, not_used},
     shelf::Shelf,
 };
 
@@ -96,7 +96,7 @@ impl Host {
                 self.bench(&order).await;
                 Ok(())
             }
-            Request::Forget { folder } => self.forget(&folder).await,
+            Request::Forget { folder, corpus } => self.forget(&folder, corpus).await,
             Request::Corpus { url } => self.use_corpus(url).await,
             Request::AddDocument { name, text } => {
                 self.add_document(&name, &text).await;
@@ -120,12 +120,41 @@ impl Host {
         self.gpu().await.map(drop)
     }
 
-    /// Other passages: what is loaded is loaded again with them.
+    /// Other passages: those that a loaded model has stay until these are open.
     async fn use_corpus(&mut self, url: String) -> Result<()> {
-        self.corpus = url;
-        match self.source.clone() {
-            Some(source) => self.load(source).await,
-            None => Ok(()),
+        let Some(session) = &mut self.session else {
+            self.corpus = url;
+            return Ok(());
+        };
+        let (handle, registration) = AbortHandle::new_pair();
+        *self.stop.load.borrow_mut() = Some(handle);
+        let used = Abortable::new(session.use_corpus(&url), registration).await.unwrap_or(Err(Error::Stopped));
+        self.stop.load.take();
+        match &used {
+            Ok(()) => self.fill().await,
+            Err(Error::Stopped) => {}
+            Err(error) => not_used(error),
+        }
+        self.ready().await;
+        Ok(())
+    }
+
+    /// Opens the visitor's documents beside the passages.
+    async fn fill(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let own = session.own();
+        let (embedder, encoder) = session.encoder();
+        let dim = embedder.dim();
+        self.shelf.fill(&own, &encoder, dim).await;
+        self.shelf.tell();
+    }
+
+    /// Tells what is loaded.
+    async fn ready(&mut self) {
+        post(&Reply::Storage(self.library.facts().await));
+        if let Some(session) = &self.session {
+            self.corpus = session.facts().corpus.clone();
+            post(&Reply::Ready(session.facts().clone()));
         }
     }
 
@@ -144,8 +173,8 @@ impl Host {
         post(&Reply::Documents(DocumentsReply::Ended(added.err().as_ref().map(Failure::from))));
     }
 
-    async fn forget(&mut self, folder: &str) -> Result<()> {
-        let result = self.library.forget(folder).await;
+    async fn forget(&mut self, folder: &str, corpus: bool) -> Result<()> {
+        let result = self.library.forget(folder, corpus).await;
         post(&Reply::Storage(self.library.facts().await));
         result
     }
@@ -172,20 +201,16 @@ impl Host {
         *self.stop.load.borrow_mut() = Some(handle);
         let loaded = Abortable::new(self.open(&gpu, &source), registration).await;
         self.stop.load.take();
-        post(&Reply::Storage(self.library.facts().await));
-        let (mut session, facts) = loaded.unwrap_or(Err(Error::Stopped))?;
-        let own = session.own();
-        let (embedder, encoder) = session.encoder();
-        let dim = embedder.dim();
-        self.shelf.fill(&own, &encoder, dim).await;
-        self.shelf.tell();
-        self.session = Some(session);
-        self.source = Some(source);
-        post(&Reply::Ready(facts));
-        Ok(())
+        let loaded = loaded.unwrap_or(Err(Error::Stopped)).map(|session| self.session = Some(session));
+        if loaded.is_ok() {
+            self.source = Some(source);
+            self.fill().await;
+        }
+        self.ready().await;
+        loaded
     }
 
-    async fn open(&self, gpu: &Gpu, source: &Source) -> Result<(Session, ModelFacts)> {
+    async fn open(&self, gpu: &Gpu, source: &Source) -> Result<Session> {
         let Found { name, files, origin } = self.find(source).await?;
         let mut generator = Vec::new();
         let mut encoder = Vec::new();
@@ -200,9 +225,7 @@ impl Host {
                 Role::Encoder => encoder.push(file),
             }
         }
-        let session = Session::open(gpu, generator, encoder, &self.corpus).await?;
-        let facts = ModelFacts { name, details: session.details(), n_passages: session.n_passages(), from: origin };
-        Ok((session, facts))
+        Session::open(gpu, (name, origin), generator, encoder, &self.corpus).await
     }
 
     async fn find(&self, source: &Source) -> Result<Found> {

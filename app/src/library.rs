@@ -1,4 +1,4 @@
-//! The models in browser storage: one folder each, with a note of what was verified.
+//! The models in browser storage, and what is kept of passages: one folder each, with a note of what it is.
 
 use selfrag::{
     Result,
@@ -6,23 +6,28 @@ use selfrag::{
         Store,
         opfs::{self, Directory},
     },
+    retriever::clusters::kept::size_of,
     weights::{
         kept::{Kept, OpenFiles},
         manifest::harmless_name,
     },
 };
 
-use crate::protocol::{KeptModel, StorageFacts};
+use crate::{
+    corpus::CORPORA,
+    protocol::{KeptModel, StorageFacts},
+};
 
 /// Browser storage, or why there is none.
 pub(crate) struct Library {
     models: Result<Directory>,
+    corpora: Result<Directory>,
 }
 
 impl Library {
     /// Opens it; a refusal is kept to be told.
     pub(crate) async fn open() -> Self {
-        Self { models: open_models().await }
+        Self { models: open("models").await, corpora: open(CORPORA).await }
     }
 
     /// The folder of the model that comes from `source`; none when storage is refused.
@@ -34,7 +39,7 @@ impl Library {
     pub(crate) async fn kept(&self, folder: &str) -> Option<(Kept, Option<OpenFiles>)> {
         let models = self.models.as_ref().ok()?;
         // The name comes from the page; asking for a folder that is not there would make it.
-        if !models.names().await.ok()?.iter().any(|name| name == folder) {
+        if !models.list().await.ok()?.iter().any(|name| name == folder) {
             return None;
         }
         let folder = models.folder(folder).await.ok()?;
@@ -43,10 +48,10 @@ impl Library {
         Some((kept, files))
     }
 
-    /// Deletes a model.
-    pub(crate) async fn forget(&self, folder: &str) -> Result<()> {
-        match &self.models {
-            Ok(models) => models.delete(folder).await,
+    /// Deletes a model, or what is kept of a corpus.
+    pub(crate) async fn forget(&self, folder: &str, corpus: bool) -> Result<()> {
+        match if corpus { &self.corpora } else { &self.models } {
+            Ok(all) => all.remove(folder).await,
             Err(_) => Ok(()),
         }
     }
@@ -55,26 +60,39 @@ impl Library {
     pub(crate) async fn facts(&self) -> StorageFacts {
         let estimate = opfs::estimate().await;
         let (usage, quota) = (estimate.map(|e| e.usage), estimate.map(|e| e.quota));
-        let models = match &self.models {
-            Ok(models) => list(models).await,
-            Err(error) => return StorageFacts { refused: Some(error.to_string()), ..StorageFacts::default() },
-        };
-        StorageFacts { models, usage, quota, refused: None }
+        match (&self.models, &self.corpora) {
+            (Ok(models), Ok(corpora)) => {
+                let (models, mut corpora) = (list(models).await, list(corpora).await);
+                // Without a note it was never open.
+                let unknown = corpora.extract_if(.., |corpus| corpus.source.is_empty());
+                for corpus in unknown.collect::<Vec<_>>() {
+                    let _ = self.forget(&corpus.folder, true).await;
+                }
+                StorageFacts { models, corpora, usage, quota, refused: None }
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                StorageFacts { refused: Some(error.to_string()), ..StorageFacts::default() }
+            }
+        }
     }
 }
 
-async fn open_models() -> Result<Directory> {
-    Directory::root().await?.folder("models").await
+async fn open(folder: &str) -> Result<Directory> {
+    Directory::root().await?.folder(folder).await
 }
 
-async fn list(models: &Directory) -> Vec<KeptModel> {
+async fn list(all: &Directory) -> Vec<KeptModel> {
     let mut found = Vec::new();
-    for folder in models.names().await.unwrap_or_default() {
-        let Ok(directory) = models.folder(&folder).await else { continue };
+    for folder in all.list().await.unwrap_or_default() {
+        let Ok(directory) = all.folder(&folder).await else { continue };
         let kept = Kept::read(&directory).await.unwrap_or_default();
         let mut bytes = 0;
         for file in directory.list().await.unwrap_or_default() {
-            bytes += directory.size(&file).await.ok().flatten().unwrap_or(0);
+            bytes += match size_of(&file) {
+                // There may be thousands of these.
+                Some(bytes) => bytes,
+                None => directory.size(&file).await.ok().flatten().unwrap_or(0),
+            };
         }
         if bytes == 0 {
             // Made by a download that never began.

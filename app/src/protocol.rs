@@ -32,8 +32,8 @@ pub(crate) enum Request {
     Bench(Order),
     /// Stop what is under way: a download, an answer or a benchmark.
     Stop,
-    /// Delete a model from browser storage.
-    Forget { folder: String },
+    /// Delete a model from browser storage, or what is kept of a corpus.
+    Forget { folder: String, corpus: bool },
     /// Take passages from the store at this address, relative to the page, from now on.
     Corpus { url: String },
     /// Embed a document of the visitor's and keep it.
@@ -134,6 +134,8 @@ pub(crate) struct ModelFacts {
     pub(crate) details: Vec<String>,
     /// Passages that can be retrieved.
     pub(crate) n_passages: usize,
+    /// The address of their manifest, relative to the page.
+    pub(crate) corpus: String,
     /// Where the weights were read from.
     pub(crate) from: Origin,
 }
@@ -147,7 +149,7 @@ pub(crate) enum Origin {
     Elsewhere,
 }
 
-/// A model in browser storage.
+/// A model in browser storage; or what is kept of a corpus, whose name says how many passages it has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct KeptModel {
     pub(crate) folder: String,
@@ -163,6 +165,7 @@ pub(crate) struct KeptModel {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StorageFacts {
     pub(crate) models: Vec<KeptModel>,
+    pub(crate) corpora: Vec<KeptModel>,
     pub(crate) usage: Option<u64>,
     pub(crate) quota: Option<u64>,
     /// Why there is none.

@@ -1,14 +1,14 @@
 //! A loaded model with its retriever: the only place of the app that builds parts of the engine.
 
-use std::rc::Rc;
+use std::{cell::RefCell, rc::Rc};
 
 use selfrag::{
-    Result,
+    Error, Result,
     engine::Engine,
     event::Event,
     generator::llama::{Llama, LlamaOptions, LoadProgress, Loaded, Tunings},
     gpu::Gpu,
-    platform::{ByteSource, Store as _, now_ms, opfs::Directory},
+    platform::{ByteSource, LocalFuture, now_ms, opfs::Directory, read_small, write_small},
     retriever::{
         Corpus, Embedder,
         beside::{Beside, Own},
@@ -19,18 +19,17 @@ use selfrag::{
         encoder::Encoder,
         index::{Index, Method},
         manifest::EncoderInfo,
-        open::clustered,
         store::Store,
     },
     self_rag::{Form, Question, Settings, Stop},
     tokenizer::Tokenizer,
-    weights::{Gguf, Weights},
+    weights::{Gguf, Weights, fetch::FetchEvent},
 };
 
 use crate::{
-    corpus::CorpusFiles,
+    corpus::{CORPUS, CorpusFiles},
     post,
-    protocol::{Reply, Stats},
+    protocol::{ModelFacts, Origin, Reply, Stats},
     speed::{Counted, Tally},
 };
 
@@ -39,17 +38,43 @@ const STATS_MS: f64 = 250.0;
 
 /// Everything that an answer needs, on the GPU.
 pub(crate) struct Session {
+    gpu: Gpu,
     engine: Engine,
+    encoder: Shared,
     tally: Tally,
-    details: Vec<String>,
-    n_passages: usize,
+    facts: ModelFacts,
     own: Rc<Own>,
 }
 
+/// The encoder of the passages that there are, and of others that may be opened beside them.
+#[derive(Clone)]
+struct Shared(Rc<RefCell<Encoder>>);
+
+impl Embedder for Shared {
+    fn dim(&self) -> usize {
+        self.0.borrow().dim()
+    }
+
+    fn info(&self) -> EncoderInfo {
+        self.0.borrow().info()
+    }
+
+    fn limit_tokens(&mut self, most: usize) {
+        self.0.borrow_mut().limit_tokens(most);
+    }
+
+    #[expect(clippy::await_holding_refcell_ref, reason = "the worker does one thing after another")]
+    fn embed<'a>(&'a mut self, texts: &'a [String]) -> LocalFuture<'a, Result<Vec<Vec<f32>>>> {
+        Box::pin(async move { self.0.borrow_mut().embed(texts).await })
+    }
+}
+
 impl Session {
-    /// Reads the weights' headers, moves the weights to the GPU, opens the passages at `corpus`.
+    /// Reads the weights' headers, moves the weights to the GPU, opens the passages at `corpus`; the page's own where these fail, which is
+    /// told.
     pub(crate) async fn open(
         gpu: &Gpu,
+        (name, from): (String, Origin),
         generator: Vec<Box<dyn ByteSource>>,
         encoder: Vec<Box<dyn ByteSource>>,
         corpus: &str,
@@ -64,13 +89,30 @@ impl Session {
         }
         let details = details(&generator, &weights);
         post(&Reply::Preparing("Opening the passages".into()));
-        let (corpus, n_passages) = open_corpus(gpu, encoder, corpus).await?;
-        let own = Rc::new(Own::default());
-        let retriever = Box::new(Beside::new(corpus, own.clone()));
+        let encoder = open_encoder(gpu, encoder).await?;
         let tally = Tally::default();
         let generator = Box::new(Counted { inner: generator, tally: tally.clone() });
-        let engine = Engine::from_metadata(weights.name(), weights.metadata(), generator, Some(retriever))?;
-        Ok(Self { engine, tally, details, n_passages, own })
+        let engine = Engine::from_metadata(weights.name(), weights.metadata(), generator, None)?;
+        let facts = ModelFacts { name, details, n_passages: 0, corpus: String::new(), from };
+        let mut session = Self { gpu: gpu.clone(), engine, encoder, tally, facts, own: Rc::default() };
+        let mut corpus = corpus;
+        while let Err(error) = session.use_corpus(corpus).await {
+            if corpus == CORPUS {
+                return Err(error);
+            }
+            not_used(&error);
+            corpus = CORPUS;
+        }
+        Ok(session)
+    }
+
+    /// Other passages, without documents beside them yet. Those before stay where these fail.
+    pub(crate) async fn use_corpus(&mut self, url: &str) -> Result<()> {
+        let (corpus, n_passages) = open_corpus(&self.gpu, self.encoder.clone(), url).await?;
+        self.own = Rc::default();
+        self.engine.set_retriever(Some(Box::new(Beside::new(corpus, self.own.clone()))));
+        (self.facts.n_passages, self.facts.corpus) = (n_passages, url.to_owned());
+        Ok(())
     }
 
     /// The visitor's documents, as they are searched.
@@ -83,14 +125,9 @@ impl Session {
         self.engine.retriever().and_then(|retriever| retriever.encoder()).expect("opened with one")
     }
 
-    /// What the page shows of the model.
-    pub(crate) fn details(&self) -> Vec<String> {
-        self.details.clone()
-    }
-
-    /// Passages that can be retrieved.
-    pub(crate) fn n_passages(&self) -> usize {
-        self.n_passages
+    /// What the page shows of it.
+    pub(crate) fn facts(&self) -> &ModelFacts {
+        &self.facts
     }
 
     /// Answers, posting each event as it happens.
@@ -127,23 +164,39 @@ impl Session {
     }
 }
 
-/// The passages and how many they are.
-async fn open_corpus(gpu: &Gpu, encoder: Vec<Box<dyn ByteSource>>, url: &str) -> Result<(Box<dyn Corpus>, usize)> {
-    let files = Box::new(CorpusFiles::open(url).await?);
-    let weights = Gguf::open(encoder).await?;
+/// Tells that other passages stay.
+pub(crate) fn not_used(error: &Error) {
+    let message = format!("These passages cannot be used, and others stay in their place. {error}");
+    post(&Reply::Fetch(FetchEvent::Warning(message)));
+}
+
+async fn open_encoder(gpu: &Gpu, files: Vec<Box<dyn ByteSource>>) -> Result<Shared> {
+    let weights = Gguf::open(files).await?;
     let tokenizer = Tokenizer::from_metadata(weights.name(), weights.metadata())?;
     // The hash is for building stores; whether this encoder made the vectors is checked by embedding a passage again.
     let encoder = Encoder::load(gpu, &weights, tokenizer, String::new(), &mut |_| {}).await?;
-    if clustered(files.as_ref()).await? {
-        let mut clusters = Clusters::open(files, Limits::default()).await?;
-        clusters.centroids_on(gpu).await?;
-        let n_passages = clusters.manifest().count as usize;
-        return Ok((Box::new(ClusterIndex::open(clusters, Box::new(encoder)).await?), n_passages));
-    }
-    let store = Store::open(files).await?;
-    let n_passages = store.manifest().count as usize;
-    let index = Index::open(store, Box::new(encoder), Method::ExactGpu(gpu.clone()), &mut |_| {}).await?;
-    Ok((Box::new(index), n_passages))
+    Ok(Shared(Rc::new(RefCell::new(encoder))))
+}
+
+/// The passages and how many they are.
+async fn open_corpus(gpu: &Gpu, encoder: Shared, url: &str) -> Result<(Box<dyn Corpus>, usize)> {
+    let files = CorpusFiles::open(url).await?;
+    let (remember, encoder) = (files.remember(), Box::new(encoder));
+    let (corpus, count): (Box<dyn Corpus>, u64) = match files.is_clustered() {
+        true => {
+            let mut clusters = Clusters::open(Box::new(files), Limits::default()).await?;
+            clusters.centroids_on(gpu).await?;
+            let count = clusters.manifest().count;
+            (Box::new(ClusterIndex::open(clusters, encoder).await?), count)
+        }
+        false => {
+            let store = Store::open(Box::new(files)).await?;
+            let count = store.manifest().count;
+            (Box::new(Index::open(store, encoder, Method::ExactGpu(gpu.clone()), &mut |_| {}).await?), count)
+        }
+    };
+    remember.write(count).await;
+    Ok((corpus, count as usize))
 }
 
 /// Chooses how steps are computed: as kept in browser storage, or by measuring, once for a device and model.
@@ -164,20 +217,6 @@ async fn tune(llama: &mut Llama) -> Result<()> {
         let _ = write_small(folder, FILE, tunings.to_json().as_bytes()).await;
     }
     Ok(())
-}
-
-/// A file's first `most` bytes.
-pub(crate) async fn read_small(folder: &Directory, file: &str, most: u64) -> Result<Vec<u8>> {
-    let size = folder.size(file).await?.unwrap_or(0).min(most);
-    folder.open(file).await?.read(0, size as usize).await
-}
-
-/// A file anew.
-pub(crate) async fn write_small(folder: &Directory, file: &str, bytes: &[u8]) -> Result<()> {
-    folder.remove(file).await?;
-    let mut file = folder.append(file).await?;
-    file.append(bytes)?;
-    file.flush()
 }
 
 fn details(generator: &Llama, weights: &Gguf) -> Vec<String> {

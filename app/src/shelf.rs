@@ -2,7 +2,7 @@
 
 use selfrag::{
     Error, Result,
-    platform::{Store as _, opfs::Directory},
+    platform::{Store as _, opfs::Directory, read_small, write_small},
     retriever::{
         Embedder,
         beside::Own,
@@ -15,7 +15,6 @@ use selfrag::{
 use crate::{
     post,
     protocol::{DocumentsReply, KeptDocument, Reply},
-    session::{read_small, write_small},
 };
 
 /// Passages of all documents together: what a tab's memory has room for beside a model.
@@ -96,7 +95,7 @@ impl Shelf {
     pub(crate) async fn remove(&mut self, file: &str, own: Option<&Own>) -> Result<()> {
         let Some(place) = self.kept.iter().position(|kept| kept.file == file) else { return Ok(()) };
         if let Some(folder) = &self.folder {
-            folder.delete(file).await?;
+            folder.remove(file).await?;
         }
         let kept = self.kept.remove(place);
         if let Some(own) = own {
@@ -131,7 +130,7 @@ async fn keep(folder: &Directory, file: &str, bytes: &[u8]) -> Result<()> {
     let written = write_small(folder, file, bytes).await;
     if written.is_err() {
         // Half a file helps nobody.
-        let _ = folder.delete(file).await;
+        let _ = folder.remove(file).await;
     }
     written
 }

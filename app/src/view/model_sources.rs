@@ -125,7 +125,7 @@ fn KeptRow(client: Client, model: KeptModel) -> impl IntoView {
             <button type="button" data-testid="load-kept" aria-label=format!("{action} {name}")
                 on:click=move |_| client.load_kept(load.clone())>{action}</button>
             <button type="button" class="quiet" data-testid="forget" aria-label=format!("Remove {name}")
-                on:click=move |_| client.forget(forget.clone())>"Remove"</button>
+                on:click=move |_| client.forget(forget.clone(), false)>"Remove"</button>
         </li>
     }
 }

@@ -4,7 +4,11 @@ use leptos::prelude::*;
 use selfrag::self_rag::{Form, Mode, Settings, settings::Number};
 
 use super::controls::{choice, slider};
-use crate::client::Client;
+use crate::{
+    client::{Client, Model, corpus_place},
+    format,
+    protocol::KeptModel,
+};
 
 /// Short or long: beside the question, as it changes what an answer looks like.
 #[component]
@@ -62,30 +66,81 @@ pub(crate) fn SettingsPanel(client: Client) -> impl IntoView {
     }
 }
 
-/// Where the passages are: the page's own, or a store on any static host.
+/// The value of the choice that is none yet.
+const ANOTHER: &str = "another";
+
+/// Where the passages are: the page's own, a store that was used before, or another on any static host.
 fn corpus(client: Client) -> AnyView {
-    let place = RwSignal::new(client.corpus.get_untracked());
+    let place = RwSignal::new(String::new());
+    let another = RwSignal::new(false);
+    // Whatever is in use now is shown, after a choice that failed too.
+    Effect::new(move || {
+        place.set(client.corpus.get());
+        another.set(false);
+    });
+    let choose = move |event| {
+        let value = event_target_value(&event);
+        another.set(value == ANOTHER);
+        place.set(if value == ANOTHER { String::new() } else { value });
+    };
+    let option = move |value: String, label: String| {
+        let chosen = {
+            let value = value.clone();
+            move || if another.get() { value == ANOTHER } else { place.with(|place| *place == value) }
+        };
+        view! { <option value=value prop:selected=chosen>{label}</option> }.into_any()
+    };
+    let options = move || {
+        let mut places = vec![(String::new(), "The page's own".to_owned())];
+        for kept in client.storage.with(|storage| storage.corpora.clone()) {
+            let place = corpus_place(&kept.source).to_owned();
+            let facts = format!("{}, {} kept", kept.name, format::bytes(kept.bytes));
+            match place.is_empty() {
+                true => places[0].1 += &format!(" ({facts})"),
+                false => places.push((place.clone(), format!("{place} ({facts})"))),
+            }
+        }
+        let used = client.corpus.get();
+        if places.iter().all(|(place, _)| *place != used) {
+            places.push((used.clone(), used));
+        }
+        places.push((ANOTHER.to_owned(), "Another address…".to_owned()));
+        places.into_iter().map(|(value, label)| option(value, label)).collect::<Vec<_>>()
+    };
+    // What is kept of the chosen ones, unless they are being used.
+    let kept = move || {
+        let is_used = matches!(client.model.get(), Model::Ready(_)) && place.get() == client.corpus.get();
+        let is_it = |kept: &&KeptModel| !another.get() && !is_used && corpus_place(&kept.source) == place.get();
+        client.storage.with(|storage| storage.corpora.iter().find(is_it).map(|kept| kept.folder.clone()))
+    };
+    let use_it = move || client.use_corpus(&place.get_untracked());
     // No form of its own: it stands in the question's.
     let on_key = move |event: leptos::ev::KeyboardEvent| {
         if event.key() == "Enter" {
             event.prevent_default();
-            client.use_corpus(&place.get_untracked());
+            use_it();
         }
     };
     view! {
         <div class="slider">
-            <label for="corpus"><span>"Passages from (folder of a corpus; empty: the demo's)"</span></label>
+            <label for="corpora"><span>"Passages from"</span></label>
             <div class="url">
-                <input
-                    id="corpus" data-testid="corpus" type="text" inputmode="url" autocomplete="off" spellcheck="false"
-                    placeholder="https://…/corpus/" prop:value=place
-                    on:input=move |event| place.set(event_target_value(&event)) on:keydown=on_key
-                />
+                <select id="corpora" data-testid="corpora" on:change=choose>{options}</select>
                 <button
-                    type="button" data-testid="use-corpus" on:click=move |_| client.use_corpus(&place.get_untracked())
+                    type="button" data-testid="use-corpus" on:click=move |_| use_it()
                     disabled=move || client.is_busy() || place.with(|place| place.trim() == client.corpus.get())
                 >"Use"</button>
+                <button
+                    type="button" class="quiet" data-testid="remove-corpus" aria-label="Remove what is kept of these passages"
+                    disabled=move || client.is_busy() || kept().is_none()
+                    on:click=move |_| if let Some(folder) = kept() { client.forget(folder, true) }
+                >"Remove"</button>
             </div>
+            <input
+                data-testid="corpus" type="text" inputmode="url" autocomplete="off" spellcheck="false"
+                aria-label="Folder of passages" placeholder="https://…/corpus/" hidden=move || !another.get() prop:value=place
+                on:input=move |event| place.set(event_target_value(&event)) on:keydown=on_key
+            />
         </div>
     }
     .into_any()

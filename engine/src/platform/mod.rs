@@ -11,7 +11,7 @@ mod store;
 mod web;
 #[cfg(not(target_family = "wasm"))]
 pub use native::*;
-pub use store::{Answered, Appender, Body, Refusal, Store, Transport};
+pub use store::{Answered, Appender, Body, MemoryStore, Refusal, Store, Transport, read_small, write_small};
 #[cfg(target_family = "wasm")]
 pub use web::*;
 

@@ -1,7 +1,9 @@
 //! Where downloads come from and where they are kept: small traits between the download logic (`weights::fetch`) and the
 //! browser, so that the logic is tested natively against fakes.
 
-use super::{ByteSource, LocalFuture};
+use std::{cell::RefCell, collections::BTreeMap, future::ready, rc::Rc};
+
+use super::{ByteSource, LocalFuture, MemorySource};
 use crate::{Error, Result};
 
 /// A request that failed, and whether asking again may help.
@@ -73,4 +75,96 @@ pub trait Appender {
     fn clear(&mut self) -> Result<()>;
     /// Makes sure that everything is on disk.
     fn flush(&mut self) -> Result<()>;
+}
+
+/// A file's first `most` bytes; none where there is no such file.
+pub fn read_small<'a>(store: &'a dyn Store, file: &'a str, most: u64) -> LocalFuture<'a, Result<Vec<u8>>> {
+    Box::pin(async move {
+        let Some(size) = store.size(file).await? else { return Ok(Vec::new()) };
+        store.open(file).await?.read(0, size.min(most) as usize).await
+    })
+}
+
+/// Writes a file anew.
+pub fn write_small<'a>(store: &'a dyn Store, file: &'a str, bytes: &'a [u8]) -> LocalFuture<'a, Result<()>> {
+    Box::pin(async move {
+        store.remove(file).await?;
+        let mut file = store.append(file).await?;
+        file.append(bytes)?;
+        file.flush()
+    })
+}
+
+/// A folder in memory, for tests. Clones are the same folder.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    /// Contents by name.
+    pub files: Rc<RefCell<BTreeMap<String, Vec<u8>>>>,
+    /// What [`Store::free_bytes`] tells.
+    pub free: Option<u64>,
+    /// Appending beyond this size of a file fails, as a full disk does.
+    pub full_at: Option<usize>,
+}
+
+struct MemoryFile {
+    store: MemoryStore,
+    name: String,
+}
+
+impl Store for MemoryStore {
+    fn size<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<Option<u64>>> {
+        let size = self.files.borrow().get(file).map(|bytes| bytes.len() as u64);
+        Box::pin(ready(Ok(size)))
+    }
+
+    fn open<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
+        Box::pin(ready(match self.files.borrow().get(file) {
+            Some(bytes) => Ok(Box::new(MemorySource::new(file, bytes.clone())) as Box<dyn ByteSource>),
+            None => Err(Error::io(file, "no such file")),
+        }))
+    }
+
+    fn append<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<Box<dyn Appender>>> {
+        self.files.borrow_mut().entry(file.to_owned()).or_default();
+        let file = MemoryFile { store: self.clone(), name: file.to_owned() };
+        Box::pin(ready(Ok(Box::new(file) as Box<dyn Appender>)))
+    }
+
+    fn remove<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<()>> {
+        self.files.borrow_mut().remove(file);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn list(&self) -> LocalFuture<'_, Result<Vec<String>>> {
+        Box::pin(ready(Ok(self.files.borrow().keys().cloned().collect())))
+    }
+
+    fn free_bytes(&self) -> LocalFuture<'_, Option<u64>> {
+        Box::pin(ready(self.free))
+    }
+}
+
+impl Appender for MemoryFile {
+    fn size(&self) -> u64 {
+        self.store.files.borrow().get(&self.name).map_or(0, |bytes| bytes.len() as u64)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut files = self.store.files.borrow_mut();
+        let file = files.entry(self.name.clone()).or_default();
+        if self.store.full_at.is_some_and(|limit| file.len() + bytes.len() > limit) {
+            return Err(Error::io(&self.name, "QuotaExceededError"));
+        }
+        file.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        self.store.files.borrow_mut().insert(self.name.clone(), Vec::new());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
 }

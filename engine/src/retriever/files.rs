@@ -1,10 +1,10 @@
 //! Where a passage store's files are: a folder, a URL, memory.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 use crate::{
     Error, Result,
-    platform::{ByteSource, LocalFuture, MemorySource},
+    platform::{ByteSource, LocalFuture, MemorySource, Store},
     retriever::manifest::{MANIFEST, MAX_MANIFEST_BYTES},
 };
 
@@ -15,6 +15,11 @@ pub trait Files {
     /// Opens a file. `bytes` is its expected size where it is known, which spares a web server the question; readers check
     /// the size that the source tells either way.
     fn open<'a>(&'a self, file: &'a str, bytes: Option<u64>) -> LocalFuture<'a, Result<Box<dyn ByteSource>>>;
+
+    /// A folder for what is read of a clustered store, so that it need not come from far away again; none where there is none.
+    fn storage(&self) -> Option<Rc<dyn Store>> {
+        None
+    }
 }
 
 /// Files in memory, for tests.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{MAX_MANIFEST_BYTES, Role, is_harmless_name};
 use crate::{
     Result,
-    platform::{ByteSource, Store},
+    platform::{ByteSource, Store, read_small, write_small},
 };
 
 /// The note's file name.
@@ -51,11 +51,8 @@ pub struct Kept {
 impl Kept {
     /// Reads a model's note.
     pub async fn read(store: &dyn Store) -> Option<Self> {
-        let size = store.size(NOTE).await.ok()??;
-        if size > MAX_MANIFEST_BYTES as u64 {
-            return None;
-        }
-        let bytes = store.open(NOTE).await.ok()?.read(0, size as usize).await.ok()?;
+        // A longer one is cut off, and then is no JSON.
+        let bytes = read_small(store, NOTE, MAX_MANIFEST_BYTES as u64).await.ok()?;
         let kept: Self = serde_json::from_slice(&bytes).ok()?;
         kept.files.iter().all(|file| is_harmless_name(&file.name)).then_some(kept)
     }
@@ -63,10 +60,7 @@ impl Kept {
     /// Replaces a model's note.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
         let json = serde_json::to_vec(self).expect("a note has only strings and numbers");
-        store.remove(NOTE).await?;
-        let mut file = store.append(NOTE).await?;
-        file.append(&json)?;
-        file.flush()
+        write_small(store, NOTE, &json).await
     }
 
     /// Whether nothing has to be fetched any more.

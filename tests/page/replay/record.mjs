@@ -3,12 +3,12 @@ const lines = [];
 const say = (ms, reply) => lines.push({ ms, reply });
 say(0, { Gpu: { name: "SwiftShader (software)", software: false, features: ["subgroups", "no shader-f16"], limits: [["Largest binding", "1.07 GB"], ["Largest buffer", "1.07 GB"]] } });
 if (process.argv[2] === "loading") {
-  say(0, { Storage: { models: [{ folder: "a", name: "selfrag-7b-q4_k.gguf", bytes: 1.2e9, total_bytes: 4.1e9, complete: false, source: "" }], usage: 1.2e9, quota: 6e10, refused: null } });
+  say(0, { Storage: { models: [{ folder: "a", name: "selfrag-7b-q4_k.gguf", bytes: 1.2e9, total_bytes: 4.1e9, complete: false, source: "" }], corpora: [], usage: 1.2e9, quota: 6e10, refused: null } });
   say(0, { Fetch: { Progress: { file: "demo-00003-of-00005.gguf", phase: "downloading", bytes: 83e6, total: 144e6, bytes_per_second: 11.3e6 } } });
 } else if (process.argv[2] === "start") {
-  say(0, { Storage: { models: [{ folder: "a", name: "selfrag-7b-q4_k.gguf", bytes: 1.2e9, total_bytes: 4.1e9, complete: false, source: "" }, { folder: "b", name: "Demo", bytes: 1.44e8, total_bytes: 1.44e8, complete: true, source: "" }], usage: 1.35e9, quota: 6e10, refused: null } });
+  say(0, { Storage: { models: [{ folder: "a", name: "selfrag-7b-q4_k.gguf", bytes: 1.2e9, total_bytes: 4.1e9, complete: false, source: "" }, { folder: "b", name: "Demo", bytes: 1.44e8, total_bytes: 1.44e8, complete: true, source: "" }], corpora: [], usage: 1.35e9, quota: 6e10, refused: null } });
 } else {
-  say(0, { Ready: { name: "SmolLM2-135M Self-RAG", details: ["30 layers", "vocabulary 49,168", "q8_0", "144 MB"], n_passages: 9097, from: "Storage" } });
+  say(0, { Ready: { name: "SmolLM2-135M Self-RAG", details: ["30 layers", "vocabulary 49,168", "q8_0", "144 MB"], n_passages: 9097, corpus: "corpus/manifest.json", from: "Storage" } });
   lines.push({ ms: 0, ask: "How many species of trees can be found in the Amazon rainforest?" });
   say(100, { Engine: { event: "decision", probability: 0.9991, threshold: 0.2, retrieve: true } });
   const passage = (id, title, text, score) => ({ passage: { id, title, text }, score });

@@ -57,9 +57,9 @@ impl ByteSource for HttpSource {
 }
 
 /// The whole of a small file, such as a manifest; more than `limit` bytes are an error.
-pub async fn get_small(url: &str, limit: usize) -> Result<Vec<u8>> {
+pub fn get_small(url: &str, limit: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
     let owned = url.to_owned();
-    in_thread(url, move |stopped| retry(stopped, || get(&owned, None, limit as u64, stopped))).await
+    in_thread(url, move |stopped| retry(stopped, || get(&owned, None, limit as u64, stopped)))
 }
 
 /// A file behind a URL, of a known size.

@@ -209,8 +209,8 @@ pub fn open_url(url: &str, size: u64) -> Box<dyn ByteSource> {
 }
 
 /// The whole of a small file, such as a manifest; more than `limit` bytes are an error.
-pub async fn get_small(url: &str, limit: usize) -> Result<Vec<u8>> {
-    retry(|| async {
+pub fn get_small(url: &str, limit: usize) -> LocalFuture<'_, Result<Vec<u8>>> {
+    Box::pin(retry(async move || {
         let mut body = HttpBody::request(url, None).await?;
         let mut bytes = Vec::new();
         while let Some(chunk) = body.chunk().await? {
@@ -220,8 +220,7 @@ pub async fn get_small(url: &str, limit: usize) -> Result<Vec<u8>> {
             bytes.extend_from_slice(&chunk.to_vec());
         }
         Ok(bytes)
-    })
-    .await
+    }))
 }
 
 /// `fetch` for the download logic.

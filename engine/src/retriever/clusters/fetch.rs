@@ -1,4 +1,4 @@
-//! Ranges of a store's files, counted; whole files where a host has no ranges.
+//! Ranges of a store's files, counted; from storage where they were kept; whole files where a host has no ranges.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,7 +8,10 @@ use std::{
 
 use futures_util::future::try_join_all;
 
-use super::plan::Read;
+use super::{
+    kept::{self, Kept},
+    plan::{Read, total},
+};
 use crate::{
     Error, Result,
     retriever::{files::Files, manifest::FileInfo},
@@ -24,6 +27,7 @@ const KEEP_WHOLE: u64 = 128 << 20;
 /// Reads files and counts what that takes.
 pub(super) struct Fetch {
     pub(super) files: Box<dyn Files>,
+    kept: Option<Kept>,
     /// Cleared where the host was seen to ignore them.
     ranges: Cell<bool>,
     whole: RefCell<BTreeMap<String, Rc<Vec<u8>>>>,
@@ -32,28 +36,110 @@ pub(super) struct Fetch {
 /// What reads took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Taken {
+    /// From where the store is.
     pub(super) bytes: u64,
     pub(super) requests: usize,
+    /// Bytes from storage.
+    pub(super) kept: u64,
 }
 
 impl Taken {
     pub(super) fn add(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.requests += other.requests;
+        self.kept += other.kept;
     }
 }
 
+/// Takes in a range that was read, if it is right.
+pub(super) type Parse<'a> = &'a mut dyn FnMut(&Read, &[u8]) -> Result<()>;
+
 impl Fetch {
-    pub(super) fn new(files: Box<dyn Files>) -> Self {
-        Self { files, ranges: Cell::new(true), whole: RefCell::default() }
+    pub(super) async fn new(files: Box<dyn Files>) -> Self {
+        let kept = match files.storage() {
+            Some(storage) => Some(Kept::open(storage, kept::LIMIT).await),
+            None => None,
+        };
+        Self { files, kept, ranges: Cell::new(true), whole: RefCell::default() }
     }
 
-    /// Ranges of files, all at once; `infos` by the numbers in the reads.
-    pub(super) async fn ranges(&self, infos: &[&FileInfo], reads: &[Read]) -> Result<(Vec<Vec<u8>>, Taken)> {
+    /// Ranges of files, all at once; `infos` by the numbers in the reads. What `parse` refuses of storage is read anew, and what it
+    /// takes is kept.
+    pub(super) async fn read(
+        &self,
+        infos: &[&FileInfo],
+        reads: &[Read],
+        taken: &mut Taken,
+        parse: Parse<'_>,
+    ) -> Result<()> {
+        let mut reads = reads.to_vec();
+        loop {
+            let (mut answers, mut missing) = (Vec::new(), Vec::new());
+            for Read { file, bytes } in &reads {
+                let (content, gaps) = match &self.kept {
+                    Some(kept) => kept.read(infos[*file], bytes).await,
+                    None => (Vec::new(), vec![bytes.clone()]),
+                };
+                // One request for all gaps: what lies between them was worth reading once.
+                let bounds = gaps.first().zip(gaps.last()).map_or(0..0, |(first, last)| first.start..last.end);
+                missing.push(Read { file: *file, bytes: bounds });
+                answers.push(content);
+            }
+            let wanted: Vec<Read> = missing.iter().filter(|read| !read.bytes.is_empty()).cloned().collect();
+            let (fetched, cost) = self.ranges(infos, &wanted).await?;
+            taken.add(Taken { kept: total(&reads) - total(&wanted), ..cost });
+            let (mut fetched, mut damaged) = (fetched.into_iter(), Vec::new());
+            for ((read, missing), mut bytes) in reads.iter().zip(missing).zip(answers) {
+                if missing.bytes == read.bytes {
+                    bytes = fetched.next().unwrap_or_default();
+                } else if !missing.bytes.is_empty() {
+                    let fetched = fetched.next().unwrap_or_default();
+                    let at = (missing.bytes.start - read.bytes.start) as usize;
+                    bytes[at..at + fetched.len()].copy_from_slice(&fetched);
+                }
+                let (parsed, info) = (parse(read, &bytes), infos[read.file]);
+                match (&self.kept, parsed) {
+                    (None, parsed) => parsed?,
+                    // Storage that is full, or refuses, is no reason to have no answer.
+                    (Some(kept), Ok(())) => drop(kept.keep(info, &read.bytes, &bytes).await),
+                    (Some(kept), Err(error)) => match kept.forget(info, &read.bytes).await {
+                        true => damaged.push(read.clone()),
+                        false => return Err(error),
+                    },
+                }
+            }
+            if damaged.is_empty() {
+                return Ok(());
+            }
+            reads = damaged;
+        }
+    }
+
+    /// What is kept of these ranges; none where nothing is ever kept.
+    pub(super) fn kept_parts(&self, infos: &[&FileInfo], reads: &[Read]) -> Option<Vec<Read>> {
+        let kept = self.kept.as_ref()?;
+        let parts = |read: &Read| kept.parts(infos[read.file], &read.bytes);
+        let read =
+            |read: &Read| parts(read).into_iter().map(|bytes| Read { file: read.file, bytes }).collect::<Vec<_>>();
+        Some(reads.iter().flat_map(read).collect())
+    }
+
+    /// Writes down what was used.
+    pub(super) async fn save(&self) {
+        if let Some(kept) = &self.kept {
+            kept.save().await;
+        }
+    }
+
+    /// Ranges of files from where the store is.
+    async fn ranges(&self, infos: &[&FileInfo], reads: &[Read]) -> Result<(Vec<Vec<u8>>, Taken)> {
         if self.ranges.get() {
             match self.some_ranges(infos, reads).await {
                 Err(Error::NoRanges { .. }) => {}
-                answers => return Ok((answers?, Taken { bytes: super::plan::total(reads), requests: reads.len() })),
+                answers => {
+                    let taken = Taken { bytes: total(reads), requests: reads.len(), kept: 0 };
+                    return Ok((answers?, taken));
+                }
             }
         }
         let (mut answers, mut taken) = (Vec::new(), Taken::default());
@@ -97,7 +183,10 @@ impl Fetch {
             return Err(Error::Network { url: format!("{}: {}", self.files.name(), info.file), problem });
         }
         let file = Rc::new(self.file(info).await?);
-        taken.add(Taken { bytes: info.bytes, requests: 1 });
+        taken.add(Taken { bytes: info.bytes, requests: 1, kept: 0 });
+        if let Some(kept) = &self.kept {
+            let _ = kept.keep(info, &(0..info.bytes), &file).await;
+        }
         let mut whole = self.whole.borrow_mut();
         if whole.values().map(|file| file.len() as u64).sum::<u64>() + info.bytes > KEEP_WHOLE {
             whole.clear();

@@ -23,11 +23,13 @@ impl std::fmt::Debug for ClusterIndex {
 
 impl ClusterIndex {
     /// Makes sure that `embedder` is the encoder that the store was made with.
-    pub async fn open(clusters: Clusters, mut embedder: Box<dyn Embedder>) -> Result<Self> {
-        let manifest = clusters.manifest();
-        let any = clusters.any_record().await?.map(|record| (record.passage.clone(), record.vector.row(0)));
-        check_encoder(clusters.name(), &manifest.encoder, manifest.dim, any, embedder.as_mut()).await?;
-        Ok(Self { clusters, embedder, costs: Vec::new(), expected_recall: None })
+    pub fn open(clusters: Clusters, mut embedder: Box<dyn Embedder>) -> LocalFuture<'static, Result<Self>> {
+        Box::pin(async move {
+            let manifest = clusters.manifest();
+            let any = clusters.any_record().await?.map(|record| (record.passage.clone(), record.vector.row(0)));
+            check_encoder(clusters.name(), &manifest.encoder, manifest.dim, any, embedder.as_mut()).await?;
+            Ok(Self { clusters, embedder, costs: Vec::new(), expected_recall: None })
+        })
     }
 
     /// The store.
@@ -71,9 +73,17 @@ impl Corpus for ClusterIndex {
         let n = self.costs.len();
         let mean = |of: fn(&Cost) -> u64| self.costs.iter().map(of).sum::<u64>().div_ceil(n as u64);
         let (kb, requests) = (mean(|cost| cost.bytes).div_ceil(1000), mean(|cost| cost.requests as u64));
-        let searched = mean(|cost| cost.clusters_searched as u64);
         let mut told = if n == 1 { String::new() } else { format!("each of {n} questions, on average: ") };
-        told += &format!("{kb} kB in {requests} requests; {searched} of {clusters} clusters searched");
+        told += &format!("{kb} kB in {requests} requests");
+        let kept = mean(|cost| cost.kept);
+        if kept > 0 {
+            told += &format!(" and {} kB kept from before", kept.div_ceil(1000));
+        }
+        let searched = mean(|cost| cost.clusters_searched as u64);
+        told += &format!("; {searched} of {clusters} clusters searched");
+        if self.costs.iter().any(|cost| cost.partial) {
+            told += "; the passages could not be reached: only what is kept was searched";
+        }
         if let Some(recall) = self.expected_recall {
             told += &format!("; expected to find {:.1} % of the ten best", 100.0 * recall);
         }

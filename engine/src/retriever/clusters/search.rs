@@ -27,6 +27,7 @@ use crate::retriever::hnsw;
 use crate::{
     Error, Result,
     gpu::Gpu,
+    platform::LocalFuture,
     retriever::{
         files::Files,
         flat::{Scored, dot_f32},
@@ -94,6 +95,10 @@ pub struct Cost {
     pub bytes: u64,
     /// Requests, repetitions after failures not counted.
     pub requests: usize,
+    /// Bytes that were kept of earlier questions, in [`Files::storage`].
+    pub kept: u64,
+    /// Whether the store could not be reached, and only what is kept was searched.
+    pub partial: bool,
     /// Rounds of requests that waited for each other.
     pub rounds: usize,
     /// Clusters whose rows were looked at.
@@ -144,7 +149,12 @@ struct Candidate {
 
 impl Clusters {
     /// Reads manifest and centroids.
-    pub async fn open(files: Box<dyn Files>, limits: Limits) -> Result<Self> {
+    pub fn open(files: Box<dyn Files>, limits: Limits) -> LocalFuture<'static, Result<Self>> {
+        // Made here, not in every crate that awaits it.
+        Box::pin(Self::read(files, limits))
+    }
+
+    async fn read(files: Box<dyn Files>, limits: Limits) -> Result<Self> {
         let source = files.open(MANIFEST, None).await?;
         if source.size() > MAX_MANIFEST_BYTES {
             let problem = format!("{} bytes, at most {MAX_MANIFEST_BYTES} expected", source.size());
@@ -153,9 +163,16 @@ impl Clusters {
         let json = source.read(0, source.size() as usize).await?;
         let manifest = Manifest::parse(source.name(), &json)?;
         drop(source);
-        let fetch = Fetch::new(files);
-        let table = Table::parse(&manifest, &fetch.file(&manifest.table).await?)?;
-        let opened = Taken { bytes: json.len() as u64 + manifest.table.bytes, requests: 2 };
+        let fetch = Fetch::new(files).await;
+        let mut opened = Taken { bytes: json.len() as u64, requests: 1, kept: 0 };
+        let (mut table, info) = (None, &manifest.table);
+        let mut parse = |_: &Read, bytes: &[u8]| {
+            info.verify(&info.file, bytes)?;
+            table = Some(Table::parse(&manifest, bytes)?);
+            Ok(())
+        };
+        fetch.read(&[info], &[Read { file: 0, bytes: 0..info.bytes }], &mut opened, &mut parse).await?;
+        let table = table.expect("the range was read");
         let rotation = Rotation::new(manifest.dim, manifest.rotation);
         let blocks = RefCell::new(Cache::new(limits.block_cache));
         let records = RefCell::new(Cache::new(limits.record_cache));
@@ -171,6 +188,7 @@ impl Clusters {
             clusters.read_blocks(&reads, &mut taken).await?;
             clusters.opened.add(taken);
         }
+        clusters.fetch.save().await;
         Ok(clusters)
     }
 
@@ -231,10 +249,13 @@ impl Clusters {
         (self.opened.bytes, self.opened.requests)
     }
 
-    /// The `k` records with the largest inner products that the limits allow to find; fewer only where the store has fewer.
+    /// The `k` records with the largest inner products that the limits allow to find; fewer only where the store has fewer, or
+    /// where it cannot be reached and no more are kept.
     pub async fn find(&self, query: &[f32], k: usize) -> Result<Found> {
         assert_eq!(query.len(), self.manifest.dim, "a query's length");
         let (mut taken, mut rounds) = (Taken::default(), 0);
+        // Why the store could not be reached, once it could not: it is not tried again then.
+        let mut lost = None;
         let k = k.min(self.manifest.count as usize);
         // Every cluster has a row. Where all codes are in memory, all clusters are searched.
         let n = if self.preloaded { self.table.clusters.len() } else { self.probes().max(k) };
@@ -242,8 +263,13 @@ impl Clusters {
 
         // Round 1: code blocks.
         let (mut blocks, items) = self.wanted_blocks(&nearest, k);
-        let reads = plan(&items, self.limits.block_requests, self.limits.block_bytes);
-        blocks.extend(self.read_blocks(&reads, &mut taken).await?);
+        let mut reads = plan(&items, self.limits.block_requests, self.limits.block_bytes);
+        blocks.extend(loop {
+            match self.read_blocks(&reads, &mut taken).await {
+                Err(error) => reads = self.kept(error, &self.code_files(), &reads, &mut lost)?,
+                Ok(found) => break found,
+            }
+        });
         rounds += usize::from(taken.requests > 0);
 
         // Round 2: records.
@@ -256,9 +282,22 @@ impl Clusters {
             items.iter_mut().take(k.saturating_sub(records.len())).for_each(|item| item.required = true);
             reads = plan(&items, requests, bytes);
         }
+        if lost.is_some() {
+            reads = self.fetch.kept_parts(&self.record_files(), &reads).unwrap_or_default();
+        }
         let before = taken.requests;
-        records.extend(self.read_records(&reads, &blocks, &mut taken).await?);
+        records.extend(loop {
+            match self.read_records(&reads, &blocks, &mut taken).await {
+                Err(error) => reads = self.kept(error, &self.record_files(), &reads, &mut lost)?,
+                Ok(found) => break found,
+            }
+        });
         rounds += usize::from(taken.requests > before);
+        self.fetch.save().await;
+        let partial = lost.is_some();
+        if let Some(error) = lost.filter(|_| records.is_empty()) {
+            return Err(error);
+        }
 
         let mut scored: Vec<(Scored, Rc<Record>)> = records
             .into_iter()
@@ -270,13 +309,15 @@ impl Clusters {
         let cost = Cost {
             bytes: taken.bytes,
             requests: taken.requests,
+            kept: taken.kept,
+            partial,
             rounds,
             clusters_searched: blocks.len(),
             clusters: self.table.clusters.len(),
         };
         let records = scored.into_iter().map(|(scored, record)| (record, scored.score)).collect();
-        // Nothing was measured of more results, or within tighter limits, than the build had.
-        let measured = self.measured().filter(|_| k <= 10 && self.limits.as_measured());
+        // Nothing was measured of more results, or within tighter limits, than the build had, or without the network.
+        let measured = self.measured().filter(|_| k <= 10 && self.limits.as_measured() && !partial);
         Ok(Found { records, cost, expected_recall: measured.map(|measured| measured.recall_at_10) })
     }
 
@@ -312,13 +353,32 @@ impl Clusters {
         Read { file: *part, bytes: codes.clone() }
     }
 
+    fn code_files(&self) -> Vec<&FileInfo> {
+        self.manifest.parts.iter().map(|part| &part.codes).collect()
+    }
+
+    fn record_files(&self) -> Vec<&FileInfo> {
+        self.manifest.parts.iter().map(|part| &part.records).collect()
+    }
+
+    /// What to go on with where the store cannot be reached: what is kept of these ranges, the less the more often it is asked (what
+    /// is damaged goes). Without a place to keep anything, and with other errors, there is nothing.
+    fn kept(&self, error: Error, files: &[&FileInfo], reads: &[Read], lost: &mut Option<Error>) -> Result<Vec<Read>> {
+        match (&error, self.fetch.kept_parts(files, reads)) {
+            (Error::Network { .. }, Some(kept)) => {
+                *lost = Some(error);
+                Ok(kept)
+            }
+            _ => Err(error),
+        }
+    }
+
     /// All code blocks in these ranges.
     async fn read_blocks(&self, reads: &[Read], taken: &mut Taken) -> Result<Vec<(usize, Rc<Block>)>> {
-        let files: Vec<&FileInfo> = self.manifest.parts.iter().map(|part| &part.codes).collect();
-        let (answers, cost) = self.fetch.ranges(&files, reads).await?;
-        taken.add(cost);
+        let files = self.code_files();
         let mut blocks = Vec::new();
-        for (read, bytes) in reads.iter().zip(answers) {
+        let mut parse = |read: &Read, bytes: &[u8]| {
+            let mut parsed = Vec::new();
             let from = self.table.clusters.partition_point(|c| (c.part, c.codes.start) < (read.file, read.bytes.start));
             for (number, cluster) in self.table.clusters.iter().enumerate().skip(from) {
                 if cluster.part != read.file || cluster.codes.end > read.bytes.end {
@@ -327,11 +387,19 @@ impl Clusters {
                 let at = |position: u64| (position - read.bytes.start) as usize;
                 let block = &bytes[at(cluster.codes.start)..at(cluster.codes.end)];
                 let name = &files[read.file].file;
-                let parsed = Rc::new(Block::parse(name, cluster, self.manifest.dim, self.manifest.bits, block)?);
-                self.blocks.borrow_mut().put(Key::Block(number), parsed.clone(), block.len());
-                blocks.push((number, parsed));
+                parsed.push((
+                    number,
+                    Rc::new(Block::parse(name, cluster, self.manifest.dim, self.manifest.bits, block)?),
+                    block.len(),
+                ));
             }
-        }
+            for (number, block, bytes) in parsed {
+                self.blocks.borrow_mut().put(Key::Block(number), block.clone(), bytes);
+                blocks.push((number, block));
+            }
+            Ok(())
+        };
+        self.fetch.read(&files, reads, taken, &mut parse).await?;
         Ok(blocks)
     }
 
@@ -402,14 +470,14 @@ impl Clusters {
         blocks: &[(usize, Rc<Block>)],
         taken: &mut Taken,
     ) -> Result<Vec<Rc<Record>>> {
-        let files: Vec<&FileInfo> = self.manifest.parts.iter().map(|part| &part.records).collect();
-        let (answers, cost) = self.fetch.ranges(&files, reads).await?;
-        taken.add(cost);
+        let files = self.record_files();
         let mut records = Vec::new();
-        for (number, block) in blocks {
-            let cluster = &self.table.clusters[*number];
-            for (read, bytes) in reads.iter().zip(&answers).filter(|(read, _)| read.file == cluster.part) {
-                if cluster.records.end <= read.bytes.start || read.bytes.end <= cluster.records.start {
+        let mut parse = |read: &Read, bytes: &[u8]| {
+            let mut parsed = Vec::new();
+            for (number, block) in blocks {
+                let cluster = &self.table.clusters[*number];
+                let is_apart = cluster.records.end <= read.bytes.start || read.bytes.end <= cluster.records.start;
+                if cluster.part != read.file || is_apart {
                     continue;
                 }
                 for row in 0..cluster.rows {
@@ -420,12 +488,16 @@ impl Clusters {
                     let at = |position: u64| (position - read.bytes.start) as usize;
                     let bytes = &bytes[at(place.start)..at(place.end)];
                     let record = self.record(*number, row, &files[read.file].file, place.start, bytes)?;
-                    let record = Rc::new(record);
-                    self.records.borrow_mut().put(Key::Record(*number, row), record.clone(), bytes.len());
-                    records.push(record);
+                    parsed.push((Key::Record(*number, row), Rc::new(record), bytes.len()));
                 }
             }
-        }
+            for (key, record, bytes) in parsed {
+                self.records.borrow_mut().put(key, record.clone(), bytes);
+                records.push(record);
+            }
+            Ok(())
+        };
+        self.fetch.read(&files, reads, taken, &mut parse).await?;
         Ok(records)
     }
 

@@ -3,9 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use super::*;
-use crate::platform::{Answered, Body, LocalFuture, MemorySource, Refusal, block_on};
-
-type Files = Rc<RefCell<BTreeMap<String, Vec<u8>>>>;
+use crate::platform::{Answered, Body, LocalFuture, MemorySource, MemoryStore as Memory, Refusal, block_on};
 
 /// What the server does to the next requests, in order; after that it behaves.
 #[derive(Clone, Copy)]
@@ -77,76 +75,6 @@ impl Body for Answer {
             (true, false) => Ok(None),
         };
         Box::pin(std::future::ready(result))
-    }
-}
-
-#[derive(Default)]
-struct Memory {
-    files: Files,
-    free: Option<u64>,
-    /// Appending beyond this size fails, as a full disk does.
-    full_at: Option<usize>,
-}
-
-struct MemoryFile {
-    files: Files,
-    name: String,
-    full_at: Option<usize>,
-}
-
-impl Store for Memory {
-    fn size<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<Option<u64>>> {
-        let size = self.files.borrow().get(file).map(|bytes| bytes.len() as u64);
-        Box::pin(std::future::ready(Ok(size)))
-    }
-
-    fn open<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<Box<dyn ByteSource>>> {
-        let source = MemorySource::new(file, self.files.borrow()[file].clone());
-        Box::pin(std::future::ready(Ok(Box::new(source) as Box<dyn ByteSource>)))
-    }
-
-    fn append<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<Box<dyn Appender>>> {
-        self.files.borrow_mut().entry(file.to_owned()).or_default();
-        let file = MemoryFile { files: self.files.clone(), name: file.to_owned(), full_at: self.full_at };
-        Box::pin(std::future::ready(Ok(Box::new(file) as Box<dyn Appender>)))
-    }
-
-    fn remove<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<()>> {
-        self.files.borrow_mut().remove(file);
-        Box::pin(std::future::ready(Ok(())))
-    }
-
-    fn list(&self) -> LocalFuture<'_, Result<Vec<String>>> {
-        Box::pin(std::future::ready(Ok(self.files.borrow().keys().cloned().collect())))
-    }
-
-    fn free_bytes(&self) -> LocalFuture<'_, Option<u64>> {
-        Box::pin(std::future::ready(self.free))
-    }
-}
-
-impl Appender for MemoryFile {
-    fn size(&self) -> u64 {
-        self.files.borrow()[&self.name].len() as u64
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut files = self.files.borrow_mut();
-        let file = files.get_mut(&self.name).expect("made by append()");
-        if self.full_at.is_some_and(|limit| file.len() + bytes.len() > limit) {
-            return Err(Error::io(&self.name, "QuotaExceededError"));
-        }
-        file.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn clear(&mut self) -> Result<()> {
-        self.files.borrow_mut().insert(self.name.clone(), Vec::new());
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
     }
 }
 
