@@ -30,7 +30,7 @@ use crate::{
     post,
     protocol::{BenchReply, DocumentsReply, Failure, GpuFacts, Origin, Reply, Request},
     session::{Session, not_used},
-    shelf::Shelf,
+    shelf::{self, Shelf},
 };
 
 /// The demo's manifest, beside the page: it also names the encoder that other models retrieve with.
@@ -159,18 +159,30 @@ impl Host {
     }
 
     async fn add_document(&mut self, name: &str, text: &str) {
+        let mut added = self.embed_and_keep(name, text).await;
+        if let Err(Error::Gpu(GpuError::Lost(message))) = added {
+            // Those that wait behind it need the device too.
+            added = match self.revive(message).await {
+                Ok(()) => self.embed_and_keep(name, text).await,
+                Err(error) => Err(error),
+            };
+        }
+        post(&Reply::Documents(DocumentsReply::Ended(added.err().as_ref().map(Failure::from))));
+    }
+
+    async fn embed_and_keep(&mut self, name: &str, text: &str) -> Result<()> {
+        let Some(session) = &mut self.session else {
+            return Err(Error::config("model", "load one before adding documents"));
+        };
         let (handle, registration) = AbortHandle::new_pair();
         *self.stop.load.borrow_mut() = Some(handle);
-        let added = match &mut self.session {
-            Some(session) => {
-                let own = session.own();
-                let adding = self.shelf.add((name, text), &own, session.encoder());
-                Abortable::new(adding, registration).await.unwrap_or(Err(Error::Stopped))
-            }
-            None => Err(Error::config("model", "load one before adding documents")),
-        };
+        let own = session.own();
+        let embedded = Abortable::new(shelf::embed((name, text), &own, session.encoder()), registration).await;
         self.stop.load.take();
-        post(&Reply::Documents(DocumentsReply::Ended(added.err().as_ref().map(Failure::from))));
+        // Keeping it is not cut short any more: half a file would be all that is left.
+        let (document, encoder) = embedded.unwrap_or(Err(Error::Stopped))?;
+        self.shelf.add(document, &own, &encoder).await;
+        Ok(())
     }
 
     async fn forget(&mut self, folder: &str, corpus: bool) -> Result<()> {

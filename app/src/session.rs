@@ -140,6 +140,7 @@ impl Session {
     ) -> Result<()> {
         let tally = self.tally.clone();
         tally.reset();
+        self.own.told.take();
         self.own.scope.set(settings.scope);
         let mut told = now_ms();
         let mut on_event = |event: Event| {

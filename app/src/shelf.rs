@@ -2,11 +2,11 @@
 
 use selfrag::{
     Error, Result,
-    platform::{Store as _, opfs::Directory, read_small, write_small},
+    platform::{Store as _, opfs::Directory, read_small},
     retriever::{
         Embedder,
         beside::Own,
-        documents::{Document, MAX_FILE_BYTES},
+        documents::{Document, MAX_FILE_BYTES, split},
         manifest::EncoderInfo,
     },
     weights::manifest::harmless_name,
@@ -61,34 +61,25 @@ impl Shelf {
                     kept.problem = None;
                     own.documents.borrow_mut().add(document);
                 }
-                Err(error) => kept.problem = Some(error.to_string()),
+                Err(error) => (kept.passages, kept.problem) = (0, Some(error.to_string())),
             }
         }
     }
 
-    /// Embeds a text, keeps it, and has it searched from now on. Dropping the future leaves everything as it was.
-    pub(crate) async fn add(
-        &mut self,
-        (name, text): (&str, &str),
-        own: &Own,
-        (embedder, encoder): (&mut dyn Embedder, EncoderInfo),
-    ) -> Result<()> {
-        room(own, 0)?;
-        let mut progress = |done, of| post(&Reply::Documents(DocumentsReply::Progress { done, of }));
-        let document = Document::embed(name, text, embedder, &encoder, &mut progress).await?;
-        room(own, document.passages().len())?;
-        let (file, passages) = (harmless_name(name), document.passages().len());
+    /// Keeps a document, in the place of one of its name, and has it searched from now on.
+    pub(crate) async fn add(&mut self, document: Document, own: &Own, encoder: &EncoderInfo) {
+        let (name, passages) = (document.name().to_owned(), document.passages().len());
+        let file = harmless_name(&name);
         let problem = match &self.folder {
-            Some(folder) => keep(folder, &file, &document.to_bytes(&encoder)).await.err(),
+            Some(folder) => keep(folder, &file, &document.to_bytes(encoder)).await.err(),
             None => Some(Error::io(&file, "this browser refuses to store files")),
         };
         // Without a copy it is searched all the same.
         let problem = problem.map(|error| format!("Not kept, so gone with this tab. {error}"));
         own.documents.borrow_mut().add(document);
         self.kept.retain(|kept| kept.file != file);
-        self.kept.push(KeptDocument { file, name: name.to_owned(), passages, problem });
+        self.kept.push(KeptDocument { file, name, passages, problem });
         self.tell();
-        Ok(())
     }
 
     /// Removes a document, whether it could be opened or not.
@@ -106,31 +97,43 @@ impl Shelf {
     }
 }
 
+/// Embeds a text. Dropping the future leaves everything as it was.
+pub(crate) async fn embed(
+    (name, text): (&str, &str),
+    own: &Own,
+    (embedder, encoder): (&mut dyn Embedder, EncoderInfo),
+) -> Result<(Document, EncoderInfo)> {
+    // Before minutes of work.
+    room(own, name, split(name, text)?.len())?;
+    let mut progress = |done, of| post(&Reply::Documents(DocumentsReply::Progress { done, of }));
+    Ok((Document::embed(name, text, embedder, &encoder, &mut progress).await?, encoder))
+}
+
 async fn open(folder: &Directory, file: &str, own: &Own, encoder: &EncoderInfo, dim: usize) -> Result<Document> {
     // One byte more than is allowed is enough to see that it is too long.
     let document = Document::from_bytes(file, &read_small(folder, file, MAX_FILE_BYTES + 1).await?, encoder, dim)?;
     if harmless_name(document.name()) != file {
         return Err(Error::input(file, "name", format!("{:?} is kept under another", document.name())));
     }
-    room(own, document.passages().len())?;
+    room(own, document.name(), document.passages().len())?;
     Ok(document)
 }
 
-/// Whether so many passages more can be searched.
-fn room(own: &Own, more: usize) -> Result<()> {
-    let n = own.documents.borrow().n_passages() + more;
-    if n < MAX_PASSAGES {
+/// Whether so many passages can be searched, in the place of those of a document of this name.
+fn room(own: &Own, name: &str, more: usize) -> Result<()> {
+    let documents = own.documents.borrow();
+    let others = documents.iter().filter(|document| document.name() != name);
+    let n = more + others.map(|document| document.passages().len()).sum::<usize>();
+    if n <= MAX_PASSAGES {
         return Ok(());
     }
     Err(Error::input("your documents", "passages", format!("{n} together, at most {MAX_PASSAGES}: remove some first")))
 }
 
-/// A file that is cut short here has no right hash, which `open` then tells.
+/// The old file stays until the new one is whole.
 async fn keep(folder: &Directory, file: &str, bytes: &[u8]) -> Result<()> {
-    let written = write_small(folder, file, bytes).await;
-    if written.is_err() {
-        // Half a file helps nobody.
-        let _ = folder.remove(file).await;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Error::input(file, "size", format!("{} bytes, at most {MAX_FILE_BYTES}", bytes.len())));
     }
-    written
+    folder.replace(file, bytes).await
 }

@@ -71,7 +71,7 @@ pub(crate) fn DocumentsPanel(client: Client) -> impl IntoView {
                     <ul class="kept">
                         <For
                             each=move || client.shelf.with(|shelf| shelf.kept.clone())
-                            key=|kept| (kept.file.clone(), kept.passages, kept.problem.is_some())
+                            key=|kept| (kept.file.clone(), kept.passages, kept.problem.clone())
                             let:kept
                         >
                             {row(client, kept)}

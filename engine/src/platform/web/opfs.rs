@@ -3,18 +3,19 @@
 //! Appending needs a dedicated worker (synchronous access handles exist only there); reading falls back to a `File` snapshot
 //! where a handle is refused, in a window for example or when another tab writes.
 
-use js_sys::{Array, Reflect};
+use js_sys::{Array, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemGetDirectoryOptions, FileSystemGetFileOptions,
-    FileSystemReadWriteOptions, FileSystemRemoveOptions, FileSystemSyncAccessHandle, StorageEstimate, StorageManager,
+    FileSystemReadWriteOptions, FileSystemRemoveOptions, FileSystemSyncAccessHandle, FileSystemWritableFileStream,
+    StorageEstimate, StorageManager,
 };
 
 use super::{BlobSource, thrown};
 use crate::{
     Error, Result,
-    platform::{Appender, ByteSource, LocalFuture, Store, short_read},
+    platform::{Appender, ByteSource, LocalFuture, Store, short_read, write_small},
 };
 
 /// Bytes used and allowed for this site.
@@ -87,6 +88,22 @@ impl Directory {
             Err(e) if !is_not_found(&e) => Err(Error::io(self.path_of(name), thrown(&e))),
             _ => Ok(()),
         }
+    }
+
+    /// Writes a file anew, by a stream where the browser has them: then it stays what it was until all of the new is there.
+    pub async fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let fail = |e: JsValue| Error::io(self.path_of(name), thrown(&e));
+        let Some(handle) = self.file(name, true).await? else { return Err(Error::io(name, "could not be made")) };
+        if !Reflect::has(&handle, &"createWritable".into()).unwrap_or(false) {
+            return write_small(self, name, bytes).await;
+        }
+        let stream = JsFuture::from(handle.create_writable()).await.map_err(fail)?;
+        let stream: FileSystemWritableFileStream = stream.unchecked_into();
+        // A copy: this memory may move while the browser writes.
+        let written = stream.write_with_buffer_source(&Uint8Array::from(bytes)).map_err(fail)?;
+        JsFuture::from(written).await.map_err(fail)?;
+        JsFuture::from(stream.close()).await.map_err(fail)?;
+        Ok(())
     }
 
     async fn file(&self, name: &str, create: bool) -> Result<Option<FileSystemFileHandle>> {
