@@ -2,6 +2,7 @@
 
 use selfrag::{
     Result,
+    order::sort_by,
     platform::{
         Store,
         opfs::{self, Directory},
@@ -103,6 +104,6 @@ async fn list(all: &Directory) -> Vec<KeptModel> {
         let total_bytes = kept.total_bytes.max(bytes);
         found.push(KeptModel { folder, name, bytes, total_bytes, complete, source: kept.source });
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+    sort_by(&mut found, |a, b| a.name.cmp(&b.name));
     found
 }

@@ -2,6 +2,7 @@
 
 use selfrag::{
     Error, Result,
+    order::sort_by,
     platform::{Store as _, opfs::Directory, read_small},
     retriever::{
         Embedder,
@@ -38,7 +39,7 @@ impl Shelf {
             Some(folder) => folder.list().await.unwrap_or_default(),
             None => Vec::new(),
         };
-        files.sort();
+        sort_by(&mut files, String::cmp);
         let kept = |file: String| KeptDocument { name: file.clone(), file, passages: 0, problem: None };
         Self { folder, kept: files.into_iter().map(kept).collect() }
     }

@@ -26,6 +26,7 @@ pub mod json_journal;
 #[cfg(feature = "cli")]
 pub mod json_rows;
 pub mod ops;
+pub mod order;
 #[cfg(feature = "cli")]
 mod pickle;
 pub mod platform;

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt::Write};
 use serde::{Deserialize, Serialize};
 
 use super::{EncodeRow, LoadRow, SearchRow, Spec};
-use crate::gpu::{Facts, Gpu, KernelTime};
+use crate::{
+    gpu::{Facts, Gpu, KernelTime},
+    order::sort_by,
+};
 
 /// A workload's result.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -61,7 +64,7 @@ impl KernelRow {
                 micros: time.nanos / 1e3 / passes as f64,
             })
             .collect();
-        rows.sort_by(|a, b| b.micros.total_cmp(&a.micros));
+        sort_by(&mut rows, |a, b| b.micros.total_cmp(&a.micros));
         rows
     }
 }

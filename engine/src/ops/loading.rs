@@ -20,6 +20,7 @@ use super::{
 use crate::{
     Error, Result,
     gpu::{Buffer, Gpu, Upload, Uploads},
+    order::sort_by,
     platform::LOAD_PIECE,
     weights::{TensorInfo, Weights, quant},
 };
@@ -86,7 +87,8 @@ impl<'a> Loading<'a> {
         // In the file's order, as a network or disk gives most.
         let places = weights.tensors().iter().enumerate().map(|(i, tensor)| (tensor.name.as_str(), i));
         let places: HashMap<&str, usize> = places.collect();
-        pieces.sort_by_key(|piece| (places[piece.tensor.name.as_str()], piece.first));
+        let place = |piece: &Piece| (places[piece.tensor.name.as_str()], piece.first);
+        sort_by(&mut pieces, |a, b| place(a).cmp(&place(b)));
         let largest = pieces.iter().map(Piece::packed_bytes).max().unwrap_or(0);
         let mut uploads = Uploads::new(gpu, largest as u64);
         // Memory that serves every piece.

@@ -11,7 +11,7 @@ use super::{
     embed_questions,
     manifest::EncoderInfo,
 };
-use crate::{Error, Result, platform::LocalFuture};
+use crate::{Error, Result, order::sort_by, platform::LocalFuture};
 
 /// What changes between questions, shared by the retriever and whoever adds and removes.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Beside {
                     found.into_iter().map(|(passage, score)| Hit { passage: passage.clone(), score: Some(score) }),
                 );
                 // One encoder made all vectors, so their products compare. The sort is stable: of equals the corpus's come first.
-                hits.sort_by(|a, b| b.score.unwrap_or(f32::MIN).total_cmp(&a.score.unwrap_or(f32::MIN)));
+                sort_by(hits, |a, b| b.score.unwrap_or(f32::MIN).total_cmp(&a.score.unwrap_or(f32::MIN)));
                 hits.truncate(n_docs);
             }
         }

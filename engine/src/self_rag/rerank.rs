@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     critique::{Evidence, Scores},
+    order::sort_by,
     retriever::Hit,
 };
 
@@ -107,7 +108,7 @@ fn grow(answer: &LongAnswer, config: &LongConfig) -> Grown {
     let mut beams: Vec<Vec<usize>> = Vec::new();
     for level in 1..=config.levels() {
         let mut new: Vec<usize> = open.iter().flat_map(|&parent| tree.children(parent)).collect();
-        new.sort_unstable();
+        sort_by(&mut new, usize::cmp);
         if new.is_empty() {
             break;
         }

@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::order::sort_by;
+
 use tokenizers::models::bpe::Merges;
 
 use super::vocabulary::{TokenType, Vocabulary};
@@ -29,11 +31,13 @@ pub(super) fn from_scores(vocabulary: &Vocabulary, scores: &[f32]) -> Merges {
                 found.push((score(id), left, right, (l, r)));
             }
         }
-        found[first..].sort_by_key(|merge| merge.3);
+        let mut of_this = found.split_off(first);
+        sort_by(&mut of_this, |a, b| a.3.cmp(&b.3));
+        found.append(&mut of_this);
     }
     let chars = |text: &str| text.chars().count();
     // Stable, and reversed within equal keys as Python's `reverse=True` keeps them: in the order found.
-    found.sort_by(|a, b| {
+    sort_by(&mut found, |a, b| {
         b.0.total_cmp(&a.0).then_with(|| chars(b.1).cmp(&chars(a.1))).then_with(|| chars(b.2).cmp(&chars(a.2)))
     });
     found.into_iter().map(|(_, left, right, _)| (left.to_owned(), right.to_owned())).collect()

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    order::sort_by,
     platform::{Appender, ByteSource, Store, Transport, sleep},
 };
 
@@ -356,7 +357,8 @@ impl Fetch<'_> {
         self.kept.files.retain(|f| f.name != file.name);
         self.kept.files.push(KeptFile { name: file.name.clone(), bytes: file.bytes, sha256, role: file.role });
         // Splits are opened in the order of the note.
-        self.kept.files.sort_by_key(|kept| self.model.files.iter().position(|file| file.name == kept.name));
+        let place = |kept: &KeptFile| self.model.files.iter().position(|file| file.name == kept.name);
+        sort_by(&mut self.kept.files, |a, b| place(a).cmp(&place(b)));
         self.kept.write(store).await
     }
 

@@ -63,6 +63,17 @@ pub enum DType {
 }
 
 impl DType {
+    /// Each of these once, by their numbers in GGUF.
+    pub(crate) fn distinct(formats: impl Iterator<Item = Self>) -> Vec<Self> {
+        let mut found: Vec<Self> = Vec::new();
+        for format in formats {
+            if let Err(place) = found.binary_search_by_key(&format.ggml_id(), |known| known.ggml_id()) {
+                found.insert(place, format);
+            }
+        }
+        found
+    }
+
     /// Values a block holds; a row is a whole number of blocks.
     pub const fn block_len(self) -> usize {
         match self {

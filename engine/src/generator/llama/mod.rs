@@ -130,9 +130,7 @@ impl Llama {
     ) -> Result<Self> {
         let config = LlamaConfig::read(weights)?;
         // A GPU that computes wrongly is refused before a byte of the model is read.
-        let mut formats: Vec<DType> = weights.tensors().iter().map(|tensor| tensor.dtype).collect();
-        formats.sort_by_key(|dtype| dtype.ggml_id());
-        formats.dedup();
+        let formats = DType::distinct(weights.tensors().iter().map(|tensor| tensor.dtype));
         self_test::quick(gpu, &formats).await?;
         let per_token = config.kv_bytes_per_token();
         let kv_tokens = options.kv_tokens.unwrap_or_else(|| ((256 << 20) / per_token).clamp(2048, 16_384) as usize);

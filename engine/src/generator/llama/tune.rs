@@ -15,6 +15,7 @@ use crate::{
     generator::{Generator, SeqId},
     gpu::Facts,
     ops::self_test,
+    order::sort_by,
     platform::now_ms,
     weights::DType,
 };
@@ -197,10 +198,7 @@ impl Llama {
 
     /// The formats of the layers' matrices.
     fn formats(&self) -> Vec<DType> {
-        let mut formats: Vec<DType> = self.model.layers.iter().flat_map(Layer::formats).collect();
-        formats.sort_by_key(|format| format.ggml_id());
-        formats.dedup();
-        formats
+        DType::distinct(self.model.layers.iter().flat_map(Layer::formats))
     }
 
     /// Milliseconds of a step: the median, so that one that was disturbed does not count.
@@ -216,7 +214,7 @@ impl Llama {
                 break;
             }
         }
-        times.sort_by(f64::total_cmp);
+        sort_by(&mut times, f64::total_cmp);
         Ok(times[times.len() / 2])
     }
 }

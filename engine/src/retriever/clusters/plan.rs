@@ -12,6 +12,8 @@
 
 use std::ops::Range;
 
+use crate::order::sort_by;
+
 /// What a request costs beside its bytes, in bytes: a smaller gap is rather read.
 pub const REQUEST: u64 = 8 << 10;
 
@@ -41,7 +43,8 @@ pub struct Read {
 /// more.
 pub fn plan(items: &[Item], requests: usize, bytes: u64) -> Vec<Read> {
     let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|i| (items[*i].file, items[*i].bytes.start));
+    let place = |i: &usize| (items[*i].file, items[*i].bytes.start);
+    sort_by(&mut order, |a, b| place(a).cmp(&place(b)));
     let items: Vec<&Item> = order.into_iter().map(|i| &items[i]).collect();
     let required = || items.iter().filter(|item| item.required);
     let requests = requests.max(required().count());

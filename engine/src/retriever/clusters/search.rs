@@ -27,6 +27,7 @@ use crate::retriever::hnsw;
 use crate::{
     Error, Result,
     gpu::Gpu,
+    order::sort_by,
     platform::LocalFuture,
     retriever::{
         files::Files,
@@ -303,7 +304,7 @@ impl Clusters {
             .into_iter()
             .map(|record| (Scored { row: record.row, score: record.vector.dot(0, query) }, record))
             .collect();
-        scored.sort_by(|a, b| a.0.order(&b.0));
+        sort_by(&mut scored, |a, b| a.0.order(&b.0));
         scored.dedup_by_key(|(scored, _)| scored.row);
         scored.truncate(k);
         let cost = Cost {
@@ -434,7 +435,7 @@ impl Clusters {
             candidates.select_nth_unstable_by(most, better);
             candidates.truncate(most);
         }
-        candidates.sort_unstable_by(better);
+        sort_by(&mut candidates, better);
         candidates
     }
 

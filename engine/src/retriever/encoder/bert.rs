@@ -103,9 +103,7 @@ impl Bert {
         let is_cooperative = ops::can_coop_bidirectional(gpu, config.head_shape().1)
             && layers.iter().flat_map(Layer::matrices).all(|matrix| ops::can_coop(gpu, matrix));
         if is_cooperative {
-            let mut formats: Vec<DType> = layers.iter().flat_map(Layer::matrices).flat_map(Matrix::formats).collect();
-            formats.sort_by_key(|dtype| dtype.ggml_id());
-            formats.dedup();
+            let formats = DType::distinct(layers.iter().flat_map(Layer::matrices).flat_map(Matrix::formats));
             self_test::quick_encoder(gpu, &formats).await?;
         }
         Ok(Self { gpu: gpu.clone(), config, words, positions, norm, layers, is_cooperative, scratch: None })

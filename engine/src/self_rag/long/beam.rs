@@ -6,7 +6,7 @@ use super::{
     config::{HardControl, LongConfig, PathScore},
     tree::Tree,
 };
-use crate::{self_rag::Candidate, tokenizer::ReflectionTokens};
+use crate::{order::sort_by, self_rag::Candidate, tokenizer::ReflectionTokens};
 
 /// A path's score from its segments' scores, first segment first.
 pub fn path_score(rule: PathScore, segments: &[f32]) -> f32 {
@@ -33,7 +33,7 @@ pub fn select(
         pool = new.to_vec();
     }
     // Scores are finite, so the order is total; the sort keeps equals as they come.
-    pool.sort_by(|&a, &b| score(b).partial_cmp(&score(a)).unwrap_or(Ordering::Equal));
+    sort_by(&mut pool, |&a, &b| score(b).partial_cmp(&score(a)).unwrap_or(Ordering::Equal));
     pool.truncate(config.beam_width);
     pool
 }

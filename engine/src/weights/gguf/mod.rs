@@ -15,6 +15,7 @@ pub use write::{DEFAULT_ALIGNMENT, encode_header};
 use super::{Metadata, MetadataExt, TensorInfo, Weights};
 use crate::{
     Error, Result,
+    order::sort_by,
     platform::{ByteSource, LocalFuture},
 };
 use header::{Header, Parsed};
@@ -171,7 +172,7 @@ async fn read_header(file: &dyn ByteSource) -> Result<Header> {
 }
 
 /// Puts split files in order and checks that each is there once.
-fn order_splits(parts: &mut [(Box<dyn ByteSource>, Header)]) -> Result<()> {
+fn order_splits(parts: &mut Vec<(Box<dyn ByteSource>, Header)>) -> Result<()> {
     let n_given = parts.len() as u64;
     for (file, header) in parts.iter() {
         let count = header.metadata.get_u64(file.name(), "split.count")?.filter(|&n| n > 0).unwrap_or(1);
@@ -180,7 +181,7 @@ fn order_splits(parts: &mut [(Box<dyn ByteSource>, Header)]) -> Result<()> {
             return Err(Error::input(file.name(), "split.count", problem));
         }
     }
-    parts.sort_by_key(|(_, header)| split_no(header));
+    sort_by(parts, |(_, a), (_, b)| split_no(a).cmp(&split_no(b)));
     for (expected, (file, header)) in parts.iter().enumerate() {
         let found = split_no(header);
         if found != expected as u64 {

@@ -16,7 +16,7 @@ mod wordpiece;
 use std::path::Path;
 
 use super::{Metadata, Value, folder};
-use crate::{Error, Result};
+use crate::{Error, Result, order::sort_by};
 
 /// Most tokens of a vocabulary; the largest in use have 260,000.
 const MAX_TOKENS: usize = 1 << 22;
@@ -129,7 +129,7 @@ pub(crate) fn add_tokens(folder: &Path, metadata: &mut Metadata) -> Result<()> {
         .map(|(text, id)| Some((id.as_u64()?, text)))
         .collect::<Option<_>>()
         .ok_or_else(|| Error::input(&file, "JSON", "a whole number for each token expected"))?;
-    added.sort_unstable();
+    sort_by(&mut added, Ord::cmp);
     for (id, text) in added {
         let Some(Value::Array(tokens)) = metadata.get_mut("tokenizer.ggml.tokens") else { return Ok(()) };
         match tokens.get(id as usize) {
