@@ -138,8 +138,8 @@ fn passages(rows: usize, name: &str) -> Vec<Passage> {
     let passage = |i: usize| Passage {
         id: format!("{name} {i}"),
         title: if i.is_multiple_of(3) { String::new() } else { format!("Title \"{i}\"") },
-        // 8 KB each, so that a push takes several batches.
-        text: format!("Text {i} of {name}\nwith a line end, ünïcödé, 'quotes' and {}", "more ".repeat(1600 + i % 7)),
+        // 20 KB each, so that a push takes several batches.
+        text: format!("Text {i} of {name}\nwith a line end, ünïcödé, 'quotes' and {}", "more ".repeat(4000 + i % 7)),
     };
     (0..rows).map(passage).collect()
 }
@@ -184,8 +184,9 @@ fn search(retriever: &mut dyn Retriever, n_docs: usize) -> Result<Vec<Vec<Hit>>>
 
 /// Exact search on this machine.
 fn exact(folder: &Path, n_docs: usize) -> Vec<Vec<Hit>> {
-    let index = Index::open(open_store(folder), Box::new(Fake::new()), Method::Exact, &mut |_| {});
-    search(&mut block_on(index).expect("the index opens"), n_docs).expect("hits")
+    let mut quiet = |_| {};
+    let index = block_on(Index::open(open_store(folder), Box::new(Fake::new()), Method::Exact, &mut quiet));
+    search(&mut index.expect("the index opens"), n_docs).expect("hits")
 }
 
 fn assert_same(found: &[Vec<Hit>], expected: &[Vec<Hit>]) {

@@ -145,8 +145,10 @@ impl Record {
         let index = IndexParam::new().field_name(VECTOR).index_name(VECTOR).metric_type(MetricType::Ip);
         match self.index {
             IndexKind::Flat => index.index_type(IndexType::Flat),
+            // As Python's client writes it: milvus-lite reads parameters in no other place.
             IndexKind::Ivf { nlist } => {
-                index.index_type(IndexType::IvfFlat).extra_params(HashMap::from([("nlist".into(), nlist.to_string())]))
+                let params = HashMap::from([("params".into(), format!("{{\"nlist\": {nlist}}}"))]);
+                index.index_type(IndexType::IvfFlat).extra_params(params)
             }
         }
     }
