@@ -106,7 +106,7 @@ impl Collection {
 
     /// Makes it, empty and without an index.
     pub(super) async fn create(&self, record: &Record) -> Result<()> {
-        let create = self.built(record.creation(&self.name()))?;
+        let create = record.creation(self.connection.address())?;
         let has = self.built(HasCollectionRequest::builder().collection_name(self.name()).build())?;
         self.connection
             .ask("creation", move |client, attempt| {

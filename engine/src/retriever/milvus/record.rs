@@ -119,7 +119,7 @@ impl Record {
     }
 
     /// Makes the collection.
-    pub(super) fn creation(&self, collection: &str) -> milvus::v2::error::Result<CreateCollectionRequest> {
+    pub(super) fn creation(&self, address: &Address) -> Result<CreateCollectionRequest> {
         let text =
             |name: &str| FieldSchema::new().name(name).data_type(DataType::VarChar).max_length(MOST_TEXT_BYTES as u32);
         let vector = FieldSchema::new().name(VECTOR).data_type(DataType::FloatVector).dimension(self.dim as u32);
@@ -132,12 +132,13 @@ impl Record {
             .add_field(vector);
         let json = serde_json::to_string(self).expect("a record has no map keys but strings");
         CreateCollectionRequest::builder()
-            .collection_name(collection)
+            .collection_name(&address.collection)
             .description(format!("passages for selfrag, embedded by {}", self.encoder.name))
             .schema(schema)
             .consistency_level(ConsistencyLevel::Bounded)
             .properties(HashMap::from([(PROPERTY.into(), json)]))
             .build()
+            .map_err(|e| Error::input(address.to_string(), "creation", e.to_string()))
     }
 
     /// The index on the vectors.
