@@ -82,11 +82,12 @@ const TOOLS: [(&str, Work); 5] = [
 
 /// `cargo xtask setup`: everything the other commands would install.
 pub(crate) fn set_up() -> Result<()> {
-    let more: [(&str, Work); 4] = [
+    let more: [(&str, Work); 5] = [
         ("rustfmt and clippy", tools::rust_components),
         ("software Vulkan for tests", tools::software_vulkan),
         ("Chromium", tools::browser),
         ("pip", tools::pip),
+        ("milvus-lite for tests", tools::milvus_lite),
     ];
     let mut progress = Progress { at: 0, of: TOOLS.len() + more.len() };
     TOOLS.iter().chain(&more).try_for_each(|(title, work)| progress.step(title, work))

@@ -48,6 +48,8 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         }
         Ok(Tally::default())
     });
+    // Half a gigabyte of Python packages, of which most is waiting for the network: meanwhile the compiler has the cores.
+    let milvus = (!quick).then(|| std::thread::spawn(|| (Instant::now(), tools::milvus_lite(), Instant::now())));
     gate.cargo("format", &["fmt", "--all", "--check"]);
     const NATIVE: [&str; 3] = ["--workspace", "--exclude", "app"];
     if quick {
@@ -56,9 +58,10 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         gate.cargo_tests("unit tests", &[&["test"], &NATIVE[..], &["--lib", "--bins"]].concat());
         return gate.finish();
     }
-    // With training, so that all is compiled once; the command and the page below are built without. burn on the CPU alone: its Vulkan
-    // back end would be another hundred crates.
-    let native = |verb| [&[verb], &NATIVE[..], &["--features", "selfrag/training"]].concat();
+    // With training and the Milvus client, so that all is compiled once; the command and the page below are built without. burn on the CPU
+    // alone: its Vulkan back end would be another hundred crates.
+    const FEATURES: &str = "selfrag/training,selfrag/milvus";
+    let native = |verb| [&[verb], &NATIVE[..], &["--features", FEATURES]].concat();
     gate.cargo("lints, native", &[native("clippy"), vec!["--all-targets", "--", "-D", "warnings"]].concat());
     gate.cargo(
         "lints, browser: engine",
@@ -81,6 +84,14 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         "lints, browser: app",
         &["clippy", "--target", WASM, "-p", "app", "--all-targets", "--", "-D", "warnings"],
     );
+    if let Some(milvus) = milvus {
+        let waiting = Instant::now();
+        let (start, installed, end) = milvus.join().expect("a step's failure is a result");
+        let seconds = (end - start).as_secs_f32();
+        gate.waited += waiting.elapsed().as_secs_f32() - seconds;
+        gate.step("milvus-lite (meanwhile)", || installed.map(|_| Tally::default()));
+        gate.rows.last_mut().expect("the step above").1 = seconds;
+    }
     gate.cargo_tests("tests, native", &[native("test"), vec!["--no-fail-fast"]].concat());
     // The page is linked by one thread and the browser's tests wait a lot: beside each other they keep both cores busy. Cargo locks per profile,
     // and the two have different ones.
@@ -94,10 +105,7 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         (start.elapsed().as_secs_f32(), tally, output)
     });
     gate.step("tests, browser", browser_tests);
-    gate.cargo(
-        "documentation",
-        &["doc", "--no-deps", "--workspace", "--exclude", "app", "--features", "selfrag/training"],
-    );
+    gate.cargo("documentation", &["doc", "--no-deps", "--workspace", "--exclude", "app", "--features", FEATURES]);
     let waiting = Instant::now();
     let (seconds, tally, output) = page.join().expect("a step's failure is a result");
     gate.waited += waiting.elapsed().as_secs_f32() - seconds;
@@ -114,6 +122,29 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         Ok(Tally::default())
     });
     gate.step("page: end to end", page_tests);
+    gate.finish()
+}
+
+/// What is too long, or needs too much, for every change: the tests of the Milvus back end against Milvus 2.3.5 itself. It listens on all
+/// interfaces, on seven ports, so it runs where there is none but loopback.
+pub(crate) fn long() -> Result<()> {
+    let mut gate = Gate::default();
+    gate.step("tools", || tools::milvus_lite().and(tools::milvus_standalone()).map(|_| Tally::default()));
+    const TESTS: &str = "test --offline -p selfrag --features milvus --test milvus";
+    // Fetched and compiled where there is a network.
+    gate.cargo(
+        "tests: build",
+        &[&TESTS.replace("--offline ", "").split(' ').collect::<Vec<_>>()[..], &["--no-run"]].concat(),
+    );
+    gate.step("tests, Milvus 2.3.5", || {
+        let root_user = output_of(&mut command("id", &["-u"])).is_some_and(|id| id.trim() == "0");
+        let inside = format!("ip link set lo up && exec \"$0\" {TESTS} -- --test-threads 1");
+        let unshare = if root_user { ["-n", "--"] } else { ["-rn", "--"] };
+        let cargo = command("cargo", &[]);
+        let cargo = cargo.get_program().to_string_lossy().into_owned();
+        let mut tests = command("unshare", &[&unshare[..], &["sh", "-c", &inside, &cargo]].concat());
+        counted_tests(tests.env("SELFRAG_MILVUS", "standalone").envs(tools::vulkan_environment()))
+    });
     gate.finish()
 }
 

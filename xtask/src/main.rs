@@ -28,10 +28,10 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  setup                                     install what is missing: wasm target, wasm-bindgen, Trunk, Vulkan driver, browser
+  setup                                     install what is missing: wasm target, wasm-bindgen, Trunk, Vulkan driver, browser, milvus-lite
   demo [--prepare-only] [--no-serve] [--port 8080]
                                             set up, fetch and convert the models, answer one question, serve the page
-  test [--quick]                            everything; --quick: format, lints and native unit tests
+  test [--quick | --long]                   everything; --quick: format, lints and native unit tests; --long, beside it: Milvus 2.3.5
   bench                                     time the demo's answers on this machine
   bench --peers [--python python3] [--types q4_0,q4_k,f16] [--tiny] [--from FOLDER]
                                             selfrag bench beside PyTorch, transformers and llama.cpp, as far as that Python has
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         ["demo", options @ ..] => demo::Options::parse(options).and_then(|options| demo::demo(&options)),
         ["test"] => gate::test(false),
         ["test", "--quick"] => gate::test(true),
+        ["test", "--long"] => gate::long(),
         ["bench"] => bench::bench(),
         ["bench", "--peers", options @ ..] => peers::Options::parse(options).and_then(|options| peers::bench(&options)),
         ["offline-files"] => offline::write_list(),

@@ -182,6 +182,33 @@ pub(crate) fn pip() -> Result<bool> {
     apt(&["python3", "python3-pip"], "install Python 3 with pip")
 }
 
+/// milvus-lite, which the tests of the Milvus back end start on loopback, with its Python packages in a folder of their own.
+pub(crate) fn milvus_lite() -> Result<bool> {
+    let packages = "tests/milvus-lite.txt";
+    python_folder("milvus-lite", &["--no-deps", "-r", packages], packages)
+}
+
+/// Milvus 2.3.5 itself, the last that was a Python package, for the long test.
+pub(crate) fn milvus_standalone() -> Result<bool> {
+    python_folder("milvus-standalone", &["--no-deps", "milvus==2.3.5"], "tests/milvus-lite.txt")
+}
+
+/// A Python with packages of its own: a folder of target/xtask.
+fn python_folder(name: &str, packages: &[&str], inputs: &str) -> Result<bool> {
+    let output = format!("target/xtask/{name}");
+    let installs =
+        Step { name, key: format!("venv, pip install {}", packages.join(" ")), inputs: &[inputs], outputs: &[&output] };
+    let installed = pip()?;
+    let made = installs.run(|| {
+        let remedy = "check the network and pip's settings; on Debian python3-venv must be installed";
+        let python = scratch().join(name).join("bin/python").to_string_lossy().into_owned();
+        run(&mut command("python3", &["-m", "venv", "--clear", &output]), remedy)?;
+        let pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"];
+        run(&mut command(&python, &[&pip[..], packages].concat()), remedy)
+    })?;
+    Ok(installed | made)
+}
+
 /// Debian packages; where that is impossible `remedy` says what is needed.
 fn apt(packages: &[&str], remedy: &str) -> Result<bool> {
     let by_hand = format!("{remedy}\non Debian: apt-get install --no-install-recommends {}", packages.join(" "));

@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use super::{clusters, embed::TextArgs, embeddings::Files};
+use super::{clusters, embed::TextArgs, embeddings::Files, push};
 use crate::{
     Error,
     gpu::{Gpu, Options as GpuOptions},
@@ -22,6 +22,7 @@ use crate::{
         encoder::Encoder,
         files,
         manifest::Manifest,
+        milvus::{self, Address, Settings},
         open::clustered,
         passages::PassageFiles,
         store::Store,
@@ -50,13 +51,15 @@ enum Command {
     Cluster(clusters::Cluster),
     /// Measures what a clustered store finds against exact search, in how many bytes and requests.
     Recall(clusters::Recall),
-    /// Shows what a store holds.
+    /// Shows what a store or a collection holds.
     Info {
-        /// The store: a folder or the http:// address of one.
+        /// The store: a folder, the http:// address of one, or a collection's milvus://….
         store: PathBuf,
     },
     /// Reads every file of a store and checks hashes, ids, passages and graph; measures recall@10 of its vectors and graph.
     Verify(Verify),
+    /// Pushes a store to a collection on a Milvus server. An interrupted push goes on where it stopped.
+    Push(push::Push),
 }
 
 #[derive(Debug, clap::Args)]
@@ -116,6 +119,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Command::Recall(args) => block_on(clusters::recall(args)),
         Command::Info { store } => block_on(info(&store)),
         Command::Verify(args) => block_on(verify(&args)),
+        Command::Push(args) => block_on(push::push(&args)),
     }
 }
 
@@ -201,6 +205,10 @@ fn weights_sha256(model: &Path) -> crate::Result<String> {
 }
 
 async fn info(path: &Path) -> anyhow::Result<()> {
+    if let Some(place) = path.to_str().filter(|place| milvus::is_milvus(place)) {
+        println!("{}", milvus::told(&Address::parse(place)?, Settings::default()).await?);
+        return Ok(());
+    }
     if clustered(files::at(path).as_ref()).await? {
         clusters::info(Clusters::open(files::at(path), Limits::default()).await?.manifest());
         return Ok(());

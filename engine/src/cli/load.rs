@@ -22,7 +22,11 @@ use crate::{
     },
     gpu::{Gpu, Options},
     platform::block_on,
-    retriever::{Retriever, files, open::open},
+    retriever::{
+        Retriever, files,
+        milvus::{self, Address},
+        open::open,
+    },
     tokenizer::{ReflectionTokens, Tokenizer},
     weights::{self, Weights},
 };
@@ -47,9 +51,6 @@ pub struct ModelArgs {
     /// A PEFT adapter's folder to merge into the generator.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
-    /// The passages' folder, or the http:// address of one [default: public/corpus].
-    #[arg(long, value_name = "DIR|URL")]
-    index: Option<PathBuf>,
     #[command(flatten)]
     search: SearchArgs,
     /// The retriever's encoder [default: models/encoder.gguf].
@@ -63,12 +64,12 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// Whether passages to search are named.
     pub(super) fn names_index(&self) -> bool {
-        self.index.is_some()
+        self.search.index.is_some()
     }
 
-    /// The passages' folder, by its name.
+    /// The passages' folder or collection, by its name.
     pub(super) fn index_name(&self) -> String {
-        let index = self.index.clone().unwrap_or_else(|| home().join(INDEX));
+        let index = self.search.index.clone().unwrap_or_else(|| home().join(INDEX));
         index.canonicalize().unwrap_or(index).file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
@@ -152,9 +153,9 @@ pub(super) fn remote_engine(
     let remote = Remote::connect(options, &tokenizer, &reflection)?;
     let retriever = match with_retriever {
         true => {
-            let index = located(args.index.as_deref(), INDEX, "index")?;
+            let place = Place::of(&args.search)?;
             let encoder = located(args.encoder.as_deref(), "encoder.gguf", "encoder")?;
-            Some(retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, &args.search)?)
+            Some(retriever(&block_on(Gpu::open(Options::default()))?, &place, &encoder, &args.search)?)
         }
         false => None,
     };
@@ -189,11 +190,30 @@ pub(super) fn training_vocabulary(path: &Path) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// A retriever alone, over the passages in a folder.
-pub(super) fn open_retriever(index: &Path, encoder: Option<&Path>, search: &SearchArgs) -> Result<Box<dyn Retriever>> {
-    let index = located(Some(index), INDEX, "index")?;
+/// A retriever alone.
+pub(super) fn open_retriever(encoder: Option<&Path>, search: &SearchArgs) -> Result<Box<dyn Retriever>> {
+    let place = Place::of(search)?;
     let encoder = located(encoder, "encoder.gguf", "encoder")?;
-    retriever(&block_on(Gpu::open(Options::default()))?, &index, &encoder, search)
+    retriever(&block_on(Gpu::open(Options::default()))?, &place, &encoder, search)
+}
+
+/// Where passages are.
+#[derive(Debug)]
+enum Place {
+    /// A folder, or the address of one.
+    Files(PathBuf),
+    /// A collection on a Milvus server.
+    Collection(Address),
+}
+
+impl Place {
+    /// What is named, or the passages that come with the page; a folder must exist.
+    fn of(search: &SearchArgs) -> Result<Self> {
+        Ok(match search.collection()? {
+            Some(address) => Self::Collection(address),
+            None => Self::Files(located(search.index.as_deref(), INDEX, "index")?),
+        })
+    }
 }
 
 /// Loads the generator, and the retriever if it is needed. `tune`: steps are computed in the way that is quickest here, which is measured
@@ -202,8 +222,7 @@ pub fn engine(args: &ModelArgs, with_retriever: bool, tune: bool) -> Result<Engi
     let model = located(args.model.as_deref(), MODEL, "model")?;
     // Found before the weights are read: a missing index should not cost a load.
     let (index, encoder) = if with_retriever {
-        let index = located(args.index.as_deref(), INDEX, "index")?;
-        (Some(index), Some(located(args.encoder.as_deref(), "encoder.gguf", "encoder")?))
+        (Some(Place::of(&args.search)?), Some(located(args.encoder.as_deref(), "encoder.gguf", "encoder")?))
     } else {
         (None, None)
     };
@@ -261,13 +280,18 @@ fn llama(gpu: &Gpu, weights: &dyn Weights, kv_tokens: Option<usize>) -> Result<L
 }
 
 /// The passages' index with the encoder that made it, searched exactly on the GPU unless it is clustered or its graph is asked for.
-fn retriever(gpu: &Gpu, index: &Path, encoder: &Path, search: &SearchArgs) -> Result<Box<dyn Retriever>> {
-    let retriever = block_on(async {
-        let encoder = open_encoder(gpu, encoder).await?;
-        open(files::at(index), Box::new(encoder), search.method(gpu)).await
-    })?;
-    search::tell(&index.display().to_string(), retriever.as_ref());
-    Ok(retriever)
+fn retriever(gpu: &Gpu, place: &Place, encoder: &Path, search: &SearchArgs) -> Result<Box<dyn Retriever>> {
+    block_on(async {
+        let encoder = Box::new(open_encoder(gpu, encoder).await?);
+        match place {
+            Place::Collection(address) => milvus::open(address, encoder, search.milvus.settings()).await,
+            Place::Files(index) => {
+                let retriever = open(files::at(index), encoder, search.method(gpu)).await?;
+                search::tell(&index.display().to_string(), retriever.as_ref());
+                Ok(retriever)
+            }
+        }
+    })
 }
 
 /// Chooses how steps are computed: as kept, or by measuring.

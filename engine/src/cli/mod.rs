@@ -12,6 +12,7 @@ mod files;
 pub mod index;
 pub mod load;
 pub mod merge;
+mod push;
 pub mod questions;
 pub mod retrieve;
 mod search;

@@ -26,6 +26,7 @@ use crate::{
         files::Folder,
         index::{Index, Method},
         manifest::{MANIFEST, sha256_hex},
+        milvus,
         store::Store,
         vectors::Precision,
     },
@@ -49,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         interactive(&mut index, &args)?;
     }
     // Beside what was told at first, by one question's search: what all of them took.
-    if let Some(streaming) = index.index.streaming() {
+    if let Some(streaming) = index.retriever.streaming() {
         eprintln!("{} searches: {streaming}", streaming.passes);
     }
     Ok(())
@@ -76,7 +77,7 @@ fn interactive(index: &mut Opened, args: &Args) -> anyhow::Result<()> {
 }
 
 fn answer(index: &mut Opened, args: &Args, query: &str) -> anyhow::Result<()> {
-    let hits = block_on(index.index.search(&[query], args.n_docs))?.remove(0);
+    let hits = block_on(index.retriever.search(&[query], args.n_docs))?.remove(0);
     if args.json {
         println!("{}", terminal::json_line(&serde_json::json!({"question": query, "ctxs": batch::contexts(&hits)}))?);
         return Ok(());
@@ -97,8 +98,12 @@ fn shown(rank: usize, hit: &Hit) -> String {
 
 /// An index and what it is known by.
 struct Opened {
-    index: Index,
+    retriever: Box<dyn Retriever>,
     identity: String,
+    /// Of the vectors that are searched.
+    precision: Precision,
+    /// How they are searched.
+    search: String,
     /// A store that is made for this run only.
     _temporary: Option<TemporaryFolder>,
 }
@@ -123,13 +128,22 @@ impl Drop for TemporaryFolder {
 
 /// The store that is named, or one made of embeddings, with its encoder.
 async fn open(args: &Args) -> anyhow::Result<Opened> {
-    let index = match args.embeddings.is_empty() {
-        true => Some(load::located(args.index.as_deref(), load::INDEX, "index")?),
+    let collection = args.search.collection()?;
+    let index = match args.embeddings.is_empty() && collection.is_none() {
+        true => Some(load::located(args.search.index.as_deref(), load::INDEX, "index")?),
         false => None,
     };
     let encoder = load::located(args.model.as_deref(), "encoder.gguf", "model")?;
     let gpu = Gpu::open(GpuOptions::default()).await?;
     let mut encoder = open_encoder(&gpu, &encoder).await?;
+    if let Some(address) = collection {
+        encoder.limit_tokens(args.question_maxlength);
+        let settings = args.search.milvus.settings();
+        let retriever = milvus::open(&address, Box::new(encoder), settings).await?;
+        let identity = retriever.identity().unwrap_or_default();
+        let search = format!("milvus, nprobe {:?}", settings.nprobe);
+        return Ok(Opened { retriever, identity, precision: Precision::F32, search, _temporary: None });
+    }
     let (folder, temporary) = match index {
         Some(index) => (index, None),
         None => of_embeddings(args, &mut encoder).await?,
@@ -141,10 +155,18 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
         store.prefer(precision)?;
     }
     let method = if args.cpu { Method::Exact } else { args.search.method(&gpu) };
-    let identity = sha256_hex(&store.manifest().to_json());
+    let (identity, precision) = (sha256_hex(&store.manifest().to_json()), store.precision());
     let index = Index::open(store, Box::new(encoder), method, &mut |_| {}).await?;
     search::tell(&folder.display().to_string(), &index);
-    Ok(Opened { index, identity, _temporary: temporary })
+    let search = if args.search.hnsw {
+        "hnsw"
+    } else if args.cpu {
+        "cpu"
+    } else {
+        "gpu"
+    }
+    .into();
+    Ok(Opened { retriever: Box::new(index), identity, precision, search, _temporary: temporary })
 }
 
 /// A store made of the embeddings, in their own precision: kept beside them with --save_or_load_index, else for this run.

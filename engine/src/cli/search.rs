@@ -1,13 +1,24 @@
 //! How passages are searched, as options.
 
+use std::{path::PathBuf, time::Duration};
+
 use crate::{
+    Error, Result,
     gpu::Gpu,
-    retriever::{Retriever, index::Method},
+    retriever::{
+        Retriever,
+        index::Method,
+        milvus::{self, Address},
+    },
 };
 
 /// Options of every command that searches an index.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SearchArgs {
+    /// The passages: a folder made by `selfrag index build` or `cluster`, the http:// address of one, or a collection,
+    /// milvus://[user:password@]host:port/[database/]collection.
+    #[arg(long, alias = "retriever", value_name = "DIR|URL")]
+    pub(super) index: Option<PathBuf>,
     /// Search the index's HNSW graph on the CPU instead of all vectors on the GPU; of a clustered index, its graph of centroids.
     #[arg(long)]
     pub(super) hnsw: bool,
@@ -15,9 +26,58 @@ pub(super) struct SearchArgs {
     /// search [default: what the GPU gives].
     #[arg(long, value_name = "BYTES", value_parser = bytes, conflicts_with = "hnsw")]
     pub(super) gpu_memory: Option<u64>,
+    #[command(flatten)]
+    pub(super) milvus: MilvusArgs,
+}
+
+/// How a collection on a Milvus server is asked.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct MilvusArgs {
+    /// Seconds that a request to a Milvus server may take, new connections included.
+    #[arg(long, value_name = "SECS", default_value_t = 30.0, value_parser = seconds)]
+    pub(super) milvus_timeout: f64,
+    /// Of a collection with an IVF index: clusters that a question searches [default: an eighth of them, at least 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["hnsw", "gpu_memory"])]
+    pub(super) nprobe: Option<u32>,
+}
+
+impl MilvusArgs {
+    /// As the retriever takes them.
+    pub(super) fn settings(&self) -> milvus::Settings {
+        milvus::Settings { timeout: Duration::from_secs_f64(self.milvus_timeout), nprobe: self.nprobe }
+    }
 }
 
 impl SearchArgs {
+    /// Where an index is only one way: options about one without it are an error.
+    pub(super) fn check_named(&self) -> Result<()> {
+        for (option, given) in [("hnsw", self.hnsw), ("gpu-memory", self.gpu_memory.is_some())] {
+            if given && self.index.is_none() {
+                return Err(Error::config(option, "--index expected"));
+            }
+        }
+        self.collection().map(drop)
+    }
+
+    /// The collection on a Milvus server that the index is, if it is one. An option for vectors that are searched here is an error then.
+    pub(super) fn collection(&self) -> Result<Option<Address>> {
+        let Some(place) =
+            self.index.as_deref().and_then(|index| index.to_str()).filter(|index| milvus::is_milvus(index))
+        else {
+            return match self.milvus.nprobe {
+                Some(_) => Err(Error::config("nprobe", "for a collection, --index milvus://…")),
+                None => Ok(None),
+            };
+        };
+        let address = Address::parse(place)?;
+        for (option, given) in [("hnsw", self.hnsw), ("gpu-memory", self.gpu_memory.is_some())] {
+            if given {
+                return Err(Error::config(option, format!("{address} is searched by its server")));
+            }
+        }
+        Ok(Some(address))
+    }
+
     /// The way to search.
     pub(super) fn method(&self, gpu: &Gpu) -> Method {
         if self.hnsw { Method::Hnsw } else { Method::ExactGpuWithin(gpu.clone(), self.gpu_memory) }
@@ -29,6 +89,12 @@ pub(super) fn tell(index: &str, retriever: &dyn Retriever) {
     if let Some(streaming) = retriever.streaming() {
         eprintln!("{index}: {streaming}");
     }
+}
+
+/// A time in seconds, not longer than a day.
+pub(super) fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
+    number.ok_or_else(|| format!("{text:?}: seconds expected, 0.001 to 86400"))
 }
 
 /// A number of bytes, with K, M, G or T for thousands, millions, …

@@ -2,7 +2,7 @@
 //!
 //! [`encoder`] turns texts into vectors (Contriever, MiniLM: BERT with mean pooling); [`store`] holds passages and their vectors;
 //! [`flat_gpu`] (natively [`flat_stream`], where its memory is short), [`flat`] and [`hnsw`] find the nearest; [`index`] puts them together. [`clusters`] does without
-//! loading a store; [`open`] takes either. [`beside`] searches a user's [`documents`] with or without a store. Similarity is the inner product.
+//! loading a store; [`open`] takes either. Natively a collection on a Milvus server ([`milvus`]) is searched too. [`beside`] searches a user's [`documents`] with or without a store. Similarity is the inner product.
 
 pub mod beside;
 #[cfg(feature = "cli")]
@@ -20,6 +20,8 @@ pub mod flat_stream;
 pub mod hnsw;
 pub mod index;
 pub mod manifest;
+#[cfg(feature = "cli")]
+pub mod milvus;
 pub mod open;
 #[cfg(feature = "cli")]
 pub mod passages;
@@ -72,6 +74,12 @@ pub trait Retriever {
     /// What is streamed from host memory for each search, and what that cost so far; none where nothing is.
     #[cfg(feature = "cli")]
     fn streaming(&self) -> Option<flat_stream::Streaming> {
+        None
+    }
+
+    /// What tells its passages from others where the place does not; none where they are files.
+    #[cfg(feature = "cli")]
+    fn identity(&self) -> Option<String> {
         None
     }
 }

@@ -7,11 +7,7 @@ use indicatif::ProgressBar;
 use super::{refuse, tell, write_rows};
 use crate::{
     Error, Result,
-    cli::{
-        files::check_outputs,
-        load,
-        search::{self, SearchArgs},
-    },
+    cli::{files::check_outputs, load, search::SearchArgs},
     data::{
         from_qa, instructions,
         notes::Notes,
@@ -47,19 +43,12 @@ pub(super) struct Args {
     /// others than in training.
     #[arg(long)]
     held_out: bool,
-    /// Passages to search for hard negatives, a folder made by `selfrag index build`; without it the sets' own passages are searched by
-    /// their words.
-    #[arg(long, value_name = "DIR")]
-    index: Option<PathBuf>,
+    /// Where hard negatives are searched; without an index the sets' own passages are searched by their words.
+    #[command(flatten)]
+    search: SearchArgs,
     /// The encoder that made the index [default: models/encoder.gguf].
     #[arg(long, value_name = "GGUF|DIR", requires = "index")]
     encoder: Option<PathBuf>,
-    /// Search the index's HNSW graph.
-    #[arg(long, requires = "index")]
-    hnsw: bool,
-    /// GPU memory for the index's vectors, in bytes or as 500M or 8G: the others are streamed for each search [default: what the GPU gives].
-    #[arg(long, value_name = "BYTES", value_parser = search::bytes, requires = "index", conflicts_with = "hnsw")]
-    gpu_memory: Option<u64>,
     /// Write settings, sources, counts and every problem as JSON.
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
@@ -98,8 +87,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     for path in &args.instructions {
         plain.extend(instructions::read(path, &mut notes)?);
     }
-    if let Some(index) = &args.index {
-        search(args, index, &mut corpus, &mut exclusion, &mut notes)?;
+    args.search.check_named()?;
+    if args.search.index.is_some() {
+        search(args, &mut corpus, &mut exclusion, &mut notes)?;
     }
     let samples = from_qa::samples(&corpus, &plain, &args.settings, &mut notes);
     let critic = match &args.critic {
@@ -133,11 +123,10 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// What the index finds for each question that has an answer.
-fn search(args: &Args, index: &Path, corpus: &mut Corpus, exclusion: &mut Exclusion, notes: &mut Notes) -> Result<()> {
+fn search(args: &Args, corpus: &mut Corpus, exclusion: &mut Exclusion, notes: &mut Notes) -> Result<()> {
     /// Questions that are embedded at once.
     const BATCH: usize = 64;
-    let search = SearchArgs { hnsw: args.hnsw, gpu_memory: args.gpu_memory };
-    let mut retriever = load::open_retriever(index, args.encoder.as_deref(), &search)?;
+    let mut retriever = load::open_retriever(args.encoder.as_deref(), &args.search)?;
     // Some of what is found answers; it is left out.
     let n_docs = args.settings.hard_pool * 3;
     let answerable: Vec<usize> =

@@ -10,7 +10,7 @@ use crate::{
     cli::{
         files::{check_outputs, check_outside},
         load,
-        search::{self, SearchArgs},
+        search::SearchArgs,
     },
     data::{
         from_qa::json_lines,
@@ -107,20 +107,13 @@ struct By {
 /// Where passages are found.
 #[derive(Debug, clap::Args)]
 struct Passages {
-    /// A folder made by `selfrag index build`.
-    #[arg(long, value_name = "DIR", required_unless_present = "passages", conflicts_with = "passages")]
-    index: Option<PathBuf>,
+    #[command(flatten)]
+    search: SearchArgs,
     /// The encoder that made the index [default: models/encoder.gguf].
     #[arg(long, value_name = "GGUF|DIR", requires = "index")]
     encoder: Option<PathBuf>,
-    /// Search the index's HNSW graph.
-    #[arg(long, requires = "index")]
-    hnsw: bool,
-    /// GPU memory for the index's vectors, in bytes or as 500M or 8G: the others are streamed for each search [default: what the GPU gives].
-    #[arg(long, value_name = "BYTES", value_parser = search::bytes, requires = "index", conflicts_with = "hnsw")]
-    gpu_memory: Option<u64>,
     /// Passages to search by their words instead, for sets that fit memory: JSON lines, or TSV as DPR has it.
-    #[arg(long, num_args = 1.., value_name = "FILE")]
+    #[arg(long, num_args = 1.., value_name = "FILE", required_unless_present = "index", conflicts_with = "index")]
     passages: Vec<PathBuf>,
 }
 
@@ -200,11 +193,14 @@ impl By {
 impl Passages {
     /// The retriever, and what tells it from others.
     fn open(&self) -> anyhow::Result<(Box<dyn Retriever>, String)> {
-        if let Some(index) = &self.index {
-            let search = SearchArgs { hnsw: self.hnsw, gpu_memory: self.gpu_memory };
-            let retriever = load::open_retriever(index, self.encoder.as_deref(), &search)?;
-            let graph = if self.hnsw { ", HNSW" } else { "" };
-            return Ok((retriever, format!("{}{graph}", load::identify(index)?)));
+        self.search.check_named()?;
+        if let Some(index) = &self.search.index {
+            let retriever = load::open_retriever(self.encoder.as_deref(), &self.search)?;
+            let name = match retriever.identity() {
+                Some(collection) => format!("{collection}, Milvus"),
+                None => load::identify(index)? + if self.search.hnsw { ", HNSW" } else { "" },
+            };
+            return Ok((retriever, name));
         }
         let mut passages = Vec::new();
         for row in PassageFiles::new(self.passages.clone()) {

@@ -14,12 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Args, Opened};
 use crate::{
-    Error,
-    eval::has_answer::Answers,
-    json_journal::JsonJournal,
-    json_rows::Rows,
-    platform::block_on,
-    retriever::{Hit, Retriever},
+    Error, eval::has_answer::Answers, json_journal::JsonJournal, json_rows::Rows, platform::block_on, retriever::Hit,
 };
 
 /// Numbers of passages that recall is told for.
@@ -39,8 +34,8 @@ pub(super) fn run(opened: &mut Opened, args: &Args, data: &Path, output: &Path) 
     }
     let header = json!({
         "format": "selfrag-retrieve", "data": rows.sha256(), "index": opened.identity, "n_docs": args.n_docs,
-        "batch": args.per_gpu_batch_size, "precision": opened.index.store().precision().name(),
-        "search": if args.search.hnsw { "hnsw" } else if args.cpu { "cpu" } else { "gpu" }, "max_tokens": args.question_maxlength,
+        "batch": args.per_gpu_batch_size, "precision": opened.precision.name(),
+        "search": opened.search, "max_tokens": args.question_maxlength,
     });
     let journal_path = output.with_file_name(format!(".{}.journal", file_name(output)));
     let mut finished = Vec::new();
@@ -62,7 +57,7 @@ pub(super) fn run(opened: &mut Opened, args: &Args, data: &Path, output: &Path) 
     bar.set_position(finished.len() as u64);
     for batch in questions[finished.len()..].chunks(args.per_gpu_batch_size) {
         let texts: Vec<&str> = batch.iter().map(|(_, question)| question.as_str()).collect();
-        let hits = block_on(opened.index.search(&texts, args.n_docs))?;
+        let hits = block_on(opened.retriever.search(&texts, args.n_docs))?;
         let found: Vec<Value> = batch.iter().zip(&hits).map(|((row, _), hits)| with_passages(row, hits)).collect();
         journal.append_all(&found)?;
         finished.extend(found.iter().map(first_hit));

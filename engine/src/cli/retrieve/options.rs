@@ -29,9 +29,6 @@ pub struct Args {
     /// Passages for a question.
     #[arg(long, aliases = ["n_docs", "ndocs"], default_value_t = 100, value_name = "N")]
     pub(super) n_docs: usize,
-    /// The store to search [default: public/corpus].
-    #[arg(long, value_name = "DIR")]
-    pub(super) index: Option<PathBuf>,
     /// Instead of a store: files of passages, with --passages-embeddings.
     #[arg(long, num_args = 1.., value_name = "FILE", requires = "embeddings", conflicts_with = "index")]
     pub(super) passages: Vec<PathBuf>,
@@ -48,11 +45,12 @@ pub struct Args {
     /// The encoder: a GGUF file or a Hugging Face folder [default: models/encoder.gguf].
     #[arg(long, aliases = ["model_name_or_path", "model-name-or-path", "encoder"], value_name = "MODEL")]
     pub(super) model: Option<PathBuf>,
+    /// Where passages are searched [default: public/corpus].
+    #[command(flatten)]
+    pub(super) search: SearchArgs,
     /// Vectors to search in, of those that the store has: f32, f16 or int8 [default: the most exact].
     #[arg(long, value_parser = ["f32", "f16", "int8"])]
     precision: Option<String>,
-    #[command(flatten)]
-    pub(super) search: SearchArgs,
     /// Search all vectors on the CPU.
     #[arg(long, conflicts_with_all = ["hnsw", "gpu_memory"])]
     pub(super) cpu: bool,
@@ -107,6 +105,11 @@ impl Args {
         }
         let quantizers = self.other.subquantizers.unwrap_or(0);
         ensure!(quantizers == 0, "--n_subquantizers {quantizers}: search is exact here, or by --hnsw; 0 expected");
+        if let Some(address) = self.search.collection()? {
+            for (option, given) in [("cpu", self.cpu), ("precision", self.precision.is_some())] {
+                ensure!(!given, "--{option}: {address} is searched by its server, in f32");
+            }
+        }
         Ok(())
     }
 
