@@ -105,7 +105,7 @@ impl Fetch {
                     (Some(kept), Err(error)) => match kept.forget(info, &read.bytes).await {
                         true => {
                             // None of that was of use.
-                            taken.kept -= total(&[read.clone()]) - total(&[missing]);
+                            taken.kept -= total(std::slice::from_ref(read)) - total(&[missing]);
                             damaged.push(read.clone());
                         }
                         false => return Err(error),
