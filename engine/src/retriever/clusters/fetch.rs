@@ -103,7 +103,11 @@ impl Fetch {
                     // Storage that is full, or refuses, is no reason to have no answer.
                     (Some(kept), Ok(())) => drop(kept.keep(info, &read.bytes, &bytes).await),
                     (Some(kept), Err(error)) => match kept.forget(info, &read.bytes).await {
-                        true => damaged.push(read.clone()),
+                        true => {
+                            // None of that was of use.
+                            taken.kept -= total(std::slice::from_ref(read)) - total(&[missing]);
+                            damaged.push(read.clone());
+                        }
                         false => return Err(error),
                     },
                 }
