@@ -184,6 +184,16 @@ fn the_originals_commands_lead_from_passages_to_questions_with_passages() {
     assert_eq!(found[1]["ctxs"][0]["id"], "3");
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing else is left there");
 
+    // The same passages in clusters.
+    let clusters = scratch.path("clusters");
+    selfrag(&["index", "cluster", "--index", &store, "--output", &clusters], "").unwrap();
+    let told = selfrag(&[&retrieve[..], &["--index", &clusters, "--query", "capital of France"]].concat(), "").unwrap();
+    assert!(told.starts_with("  1 ") && told.lines().next().unwrap().ends_with("France  [2]"), "{told}");
+    assert!(told.contains(" requests; ") && told.contains(" of the ten best"), "{told}");
+    let of_f32 = ["--index", &clusters, "--query", "x", "--vectors", "f32"];
+    let error = selfrag(&[&retrieve[..], &of_f32].concat(), "").unwrap_err();
+    assert!(error.contains("int8 alone"), "{error}");
+
     // With less GPU memory than the vectors take: the same, and what that costs is told.
     let query = ["--index", &store, "--query", "capital of France", "--json", "--gpu-memory"];
     let answers = ["0", "1M"].map(|limit| selfrag(&[&retrieve[..], &query, &[limit]].concat(), "").unwrap());

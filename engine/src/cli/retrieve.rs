@@ -23,10 +23,11 @@ use crate::{
         build::Options as BuildOptions,
         embeddings::matched::Matched,
         encoder::Encoder,
-        files::Folder,
+        files,
         index::{Index, Method},
         manifest::{MANIFEST, sha256_hex},
         milvus,
+        open::{clustered, open_clusters},
         store::Store,
         vectors::Precision,
     },
@@ -78,6 +79,9 @@ fn interactive(index: &mut Opened, args: &Args) -> anyhow::Result<()> {
 
 fn answer(index: &mut Opened, args: &Args, query: &str) -> anyhow::Result<()> {
     let hits = block_on(index.retriever.search(&[query], args.n_docs))?.remove(0);
+    if let Some(told) = index.retriever.told() {
+        eprintln!("{told}");
+    }
     if args.json {
         println!("{}", terminal::json_line(&serde_json::json!({"question": query, "ctxs": batch::contexts(&hits)}))?);
         return Ok(());
@@ -149,12 +153,23 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
         None => of_embeddings(args, &mut encoder).await?,
     };
     encoder.limit_tokens(args.question_maxlength);
-    let mut store = Store::open(Box::new(Folder::new(&folder))).await?;
+    let method = if args.cpu { Method::Exact } else { args.search.method(&gpu) };
+    let files = files::at(&folder);
+    if clustered(files.as_ref()).await? {
+        if let Some(precision) = args.precision().filter(|precision| *precision != Precision::Int8) {
+            let problem = format!("{}, but {} is clustered and has int8 alone", precision.name(), files.name());
+            return Err(Error::config("vectors", problem).into());
+        }
+        let index = open_clusters(files, Box::new(encoder), &method).await?;
+        let identity = sha256_hex(&index.clusters().manifest().to_json());
+        let (retriever, search) = (Box::new(index), "clusters".into());
+        return Ok(Opened { retriever, identity, precision: Precision::Int8, search, _temporary: temporary });
+    }
+    let mut store = Store::open(files).await?;
     let most_exact = store.manifest().precisions().first().copied();
     if let Some(precision) = args.precision().or(most_exact) {
         store.prefer(precision)?;
     }
-    let method = if args.cpu { Method::Exact } else { args.search.method(&gpu) };
     let (identity, precision) = (sha256_hex(&store.manifest().to_json()), store.precision());
     let index = Index::open(store, Box::new(encoder), method, &mut |_| {}).await?;
     search::tell(&folder.display().to_string(), &index);

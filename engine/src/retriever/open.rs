@@ -27,16 +27,26 @@ pub async fn clustered(files: &dyn Files) -> Result<bool> {
 /// The retriever over the store in `files`: clusters where it is clustered, else the whole, searched by `method`.
 pub async fn open(files: Box<dyn Files>, embedder: Box<dyn Embedder>, method: Method) -> Result<Box<dyn Retriever>> {
     if clustered(files.as_ref()).await? {
-        let mut clusters = Clusters::open(files, Limits::default()).await?;
-        match &method {
-            Method::ExactGpu(gpu) => clusters.centroids_on(gpu).await?,
-            #[cfg(feature = "cli")]
-            Method::ExactGpuWithin(gpu, _) => clusters.centroids_on(gpu).await?,
-            #[cfg(feature = "cli")]
-            Method::Hnsw => clusters.centroids_by_graph().await?,
-            _ => {}
-        }
-        return Ok(Box::new(ClusterIndex::open(clusters, embedder).await?));
+        return Ok(Box::new(open_clusters(files, embedder, &method).await?));
     }
     Ok(Box::new(Index::open(Store::open(files).await?, embedder, method, &mut |_| {}).await?))
+}
+
+/// The retriever over a clustered store; centroids are searched on the GPU where `method` has one and they are many, by their graph where it is
+/// [`Method::Hnsw`], an error where there is none.
+pub async fn open_clusters(
+    files: Box<dyn Files>,
+    embedder: Box<dyn Embedder>,
+    method: &Method,
+) -> Result<ClusterIndex> {
+    let mut clusters = Clusters::open(files, Limits::default()).await?;
+    match method {
+        Method::ExactGpu(gpu) => clusters.centroids_on(gpu).await?,
+        #[cfg(feature = "cli")]
+        Method::ExactGpuWithin(gpu, _) => clusters.centroids_on(gpu).await?,
+        #[cfg(feature = "cli")]
+        Method::Hnsw => clusters.centroids_by_graph().await?,
+        _ => {}
+    }
+    ClusterIndex::open(clusters, embedder).await
 }
