@@ -204,7 +204,7 @@ pub fn size_of(name: &str) -> Option<u64> {
     parse(name).map(|bytes| (bytes.end - bytes.start).saturating_add(ROOM))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 mod tests {
     use proptest::prelude::*;
 
