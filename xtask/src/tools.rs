@@ -182,6 +182,15 @@ pub(crate) fn pip() -> Result<bool> {
     apt(&["python3", "python3-pip"], "install Python 3 with pip")
 }
 
+/// Debian's Python comes without what makes environments.
+fn venv() -> Result<bool> {
+    if output_of(&mut command("python3", &["-c", "import ensurepip, venv"])).is_some() {
+        return Ok(false);
+    }
+    note("installing python3-venv, for Python programs that tests start");
+    apt(&["python3-venv"], "install Python 3 with venv and ensurepip")
+}
+
 /// milvus-lite, which the tests of the Milvus back end start on loopback, with its Python packages in a folder of their own.
 pub(crate) fn milvus_lite() -> Result<bool> {
     let packages = "tests/milvus-lite.txt";
@@ -198,9 +207,9 @@ fn python_folder(name: &str, packages: &[&str], inputs: &str) -> Result<bool> {
     let output = format!("target/xtask/{name}");
     let installs =
         Step { name, key: format!("venv, pip install {}", packages.join(" ")), inputs: &[inputs], outputs: &[&output] };
-    let installed = pip()?;
+    let installed = pip()? | venv()?;
     let made = installs.run(|| {
-        let remedy = "check the network and pip's settings; on Debian python3-venv must be installed";
+        let remedy = "check the network and pip's settings";
         let python = scratch().join(name).join("bin/python").to_string_lossy().into_owned();
         run(&mut command("python3", &["-m", "venv", "--clear", &output]), remedy)?;
         let pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"];
