@@ -86,22 +86,45 @@ const UNENDED = new Set("area base body br col colgroup dd dt embed head hr html
 /** A parser looks through all open elements at each new one: so many of them are a moment, a hundred times as many are hours. */
 const MAX_OPEN = 5000;
 
-/** Without comments and what has no text for a reader. Where one does not end, nothing follows it. */
+/** Where a start tag's own end is the next one, whatever is between, and none is the end of the page. */
+const RAW = new Set(["script", "style", "iframe", "textarea", "title"]);
+
+/** Without comments and what has no text for a reader. */
 function stripped(html) {
-  const start = /<!--|<!\[CDATA\[|<(script|style|svg|template|noscript|iframe|object)(?=[\s/>])/gi;
+  const tag = /<!--|<!\[CDATA\[|<(\/?)([a-z][^\s/>]*)/gi;
+  const unended = new Set();
   let kept = "";
-  let at = 0;
-  for (let found; (found = start.exec(html)); start.lastIndex = at) {
-    kept += html.slice(at, found.index) + " ";
-    at = start.lastIndex;
-    if (found[0].toUpperCase() === "<![CDATA[") continue;
-    const end = found[1] ? new RegExp(`</${found[1]}(?=[\\s/>])[^>]*>?`, "gi") : /--!?>/g;
-    // `<!-->` is a comment too.
-    end.lastIndex = found[1] ? at : at - 2;
-    if (!end.exec(html)) return kept;
-    at = end.lastIndex;
+  let from = 0;
+  const drop = (start, end) => {
+    kept += html.slice(from, start) + " ";
+    from = tag.lastIndex = end;
+  };
+  for (let found; (found = tag.exec(html)); ) {
+    const name = found[2]?.toLowerCase();
+    if (found[0] === "<!--") {
+      // `<!-->` is a comment too.
+      const end = /--!?>/g;
+      end.lastIndex = tag.lastIndex - 2;
+      drop(found.index, end.exec(html) ? end.lastIndex : html.length);
+    } else if (!name) {
+      drop(found.index, tag.lastIndex);
+    } else {
+      tag.lastIndex = behindTag(html, tag.lastIndex);
+      if (found[1] || unended.has(name) || !(RAW.has(name) || DROPPED.has(name))) continue;
+      if (name === "svg" && html[tag.lastIndex - 2] === "/") continue;
+      const end = new RegExp(`</${name}(?=[\\s/>])[^>]*>?`, "gi");
+      end.lastIndex = tag.lastIndex;
+      const isEnded = end.exec(html);
+      if (isEnded || RAW.has(name)) {
+        const behind = isEnded ? end.lastIndex : html.length;
+        if (DROPPED.has(name)) drop(found.index, behind);
+        else tag.lastIndex = behind;
+      } else {
+        unended.add(name);
+      }
+    }
   }
-  return kept + html.slice(at);
+  return kept + html.slice(from);
 }
 
 /** The place behind a start tag: quoted values may hold any character. */
@@ -112,20 +135,37 @@ function behindTag(html, at) {
   return html.length;
 }
 
+/** What a parser makes anew in every paragraph while it is open. */
+const FORMATTING = new Set("a b big code em font i nobr s small strike strong tt u".split(" "));
+/** Elements that a parser may make anew, at most. */
+const MAX_MADE = 1e7;
+
 /**
  * Refuses what is nested too deep. It counts no fewer elements than a parser has open: an end counts only where it ends the last
  * start, which ordinary pages' do.
  */
 function checkNesting(html) {
   const open = [];
+  const formatting = new Map();
+  let formats = 0;
+  let made = 0;
   const tag = /<(?:(\/?)([a-z][^\s/>]*)|[!?/])/gi;
   for (let found; (found = tag.exec(html)); ) {
     const name = found[2]?.toLowerCase();
     tag.lastIndex = name ? behindTag(html, tag.lastIndex) : html.indexOf(">", tag.lastIndex) + 1 || html.length;
-    if (!name || UNENDED.has(name)) continue;
-    if (!found[1]) open.push(name);
-    else if (open.at(-1) === name) open.pop();
-    if (open.length > MAX_OPEN) throw new Error(`its elements are nested more than ${MAX_OPEN} deep`);
+    if (!name) continue;
+    if (FORMATTING.has(name)) {
+      const n = formatting.get(name) ?? 0;
+      const change = found[1] ? -Math.min(n, 1) : 1;
+      formatting.set(name, n + change);
+      formats += change;
+    }
+    made += formats;
+    if (!UNENDED.has(name)) {
+      if (!found[1]) open.push(name);
+      else if (open.at(-1) === name) open.pop();
+    }
+    if (open.length > MAX_OPEN || made > MAX_MADE) throw new Error(`its elements are nested more than ${MAX_OPEN} deep`);
   }
 }
 

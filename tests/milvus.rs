@@ -222,7 +222,7 @@ fn a_pushed_store_is_found_as_exact_search_finds_it_and_pushed_once() {
     assert!(error.contains("20000") && error.contains("16384"), "{error}");
 
     let again = push(&address, &store, FLAT).expect("the same push");
-    assert_eq!((again.last(), pushed(&again)), (Some(&Progress::Resumed(ROWS as u64)), 0));
+    assert_eq!((again.last(), pushed(&again)), (Some(&Progress::Indexing), 0));
     let told = block_on(milvus::told(&address, Settings::default())).expect("it is whole");
     assert!(told.contains(&format!("passages    {ROWS}\n")) && told.contains("FLAT, inner product"), "{told}");
     assert_same(&search(retriever.as_mut(), 10).expect("hits"), &exact(&scratch.0.join("store"), 10));

@@ -105,7 +105,7 @@ impl Remember {
     /// Writes it. Without it there is just no offline use.
     pub(crate) async fn write(self, count: u64) {
         let Some(folder) = &self.folder else { return };
-        let _ = write_small(folder, COPY, &self.manifest).await;
+        let _ = folder.replace(COPY, &self.manifest).await;
         if self.is_clustered {
             // A fetched store has a note, of what was fetched.
             let _ = Kept { name: name(count), source: self.url, ..Kept::default() }.write(folder).await;

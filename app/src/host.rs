@@ -164,7 +164,11 @@ impl Host {
             // Those that wait behind it need the device too.
             added = match self.revive(message).await {
                 Ok(()) => self.embed_and_keep(name, text).await,
-                Err(error) => Err(error),
+                Err(error) => {
+                    // The page waits for a model since `Lost`.
+                    post(&Reply::Failed(Failure::from(&error)));
+                    Err(error)
+                }
             };
         }
         post(&Reply::Documents(DocumentsReply::Ended(added.err().as_ref().map(Failure::from))));

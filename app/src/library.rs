@@ -63,12 +63,7 @@ impl Library {
         let (usage, quota) = (estimate.map(|e| e.usage), estimate.map(|e| e.quota));
         match (&self.models, &self.corpora) {
             (Ok(models), Ok(corpora)) => {
-                let (models, mut corpora) = (list(models).await, list(corpora).await);
-                // Without a note it was never open.
-                let unknown = corpora.extract_if(.., |corpus| corpus.source.is_empty());
-                for corpus in unknown.collect::<Vec<_>>() {
-                    let _ = self.forget(&corpus.folder, true).await;
-                }
+                let (models, corpora) = (list(models).await, list(corpora).await);
                 StorageFacts { models, corpora, usage, quota, refused: None }
             }
             (Err(error), _) | (_, Err(error)) => {

@@ -76,7 +76,11 @@ impl Shelf {
             None => Some(Error::io(&file, "this browser refuses to store files")),
         };
         // Without a copy it is searched all the same.
-        let problem = problem.map(|error| format!("Not kept, so gone with this tab. {error}"));
+        let what = match self.kept.iter().any(|kept| kept.file == file && kept.problem.is_none()) {
+            true => "Not kept: after a reload it is the one before again.",
+            false => "Not kept, so gone with this tab.",
+        };
+        let problem = problem.map(|error| format!("{what} {error}"));
         own.documents.borrow_mut().add(document);
         self.kept.retain(|kept| kept.file != file);
         self.kept.push(KeptDocument { file, name, passages, problem });
@@ -131,7 +135,7 @@ fn room(own: &Own, name: &str, more: usize) -> Result<()> {
     Err(Error::input("your documents", "passages", format!("{n} together, at most {MAX_PASSAGES}: remove some first")))
 }
 
-/// The old file stays until the new one is whole.
+/// The old file stays until the new one is whole, where the browser has streams.
 async fn keep(folder: &Directory, file: &str, bytes: &[u8]) -> Result<()> {
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::input(file, "size", format!("{} bytes, at most {MAX_FILE_BYTES}", bytes.len())));

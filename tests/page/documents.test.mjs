@@ -205,6 +205,12 @@ test("own documents", async (t) => {
     for (const piece of ["<div><!--</div>-->", '<div title="</div>">', "<div><object></div></object>", "<rt>"]) {
       assert.match(await read("deep.html", piece.repeat(50_000)), /^refused: .*nested/, piece);
     }
+    const format = Array.from({ length: 4900 }, (_, i) => `<font size=${i}>`).join("");
+    assert.match(await read("formats.html", `<p>${format}</p>${"<p>x".repeat(1e5)}`), /^refused: .*nested/);
+    // What only looks like the start of something, or needs no end.
+    for (const piece of ['<svg width="1"/>', '<i title="a <object b">x</i>', "<textarea>use <template > here</textarea>"]) {
+      assert.match(await read("page.html", `<p>a</p>${piece}<p>b</p><svg><g/></svg><p>c</p>`), /^a\n[^]*b\n+c$/, piece);
+    }
     const graphics = '<svg><path d="M0 0"/></svg>'.repeat(5001);
     assert.equal(await read("page.html", `<p>A <!-- b -->graph.${graphics}</p><script>${"if (i<n) x();".repeat(5001)}</script><p>c</p>`), "A graph.\n\nc");
     // Emphasis that does not end costs marked the square of its length: an hour for this.

@@ -92,7 +92,9 @@ fn corpus(client: Client) -> AnyView {
     };
     let options = move || {
         let mut places = vec![(String::new(), "The page's own".to_owned())];
-        for kept in client.storage.with(|storage| storage.corpora.clone()) {
+        // A folder whose note cannot be read gets another when its passages are opened again.
+        let corpora = client.storage.with(|storage| storage.corpora.clone());
+        for kept in corpora.into_iter().filter(|kept| !kept.source.is_empty()) {
             let place = corpus_place(&kept.source).to_owned();
             let facts = format!("{}, {} kept", kept.name, format::bytes(kept.bytes));
             match place.is_empty() {
@@ -110,7 +112,9 @@ fn corpus(client: Client) -> AnyView {
     // What is kept of the chosen ones, unless they are being used.
     let kept = move || {
         let is_used = matches!(client.model.get(), Model::Ready(_)) && place.get() == client.corpus.get();
-        let is_it = |kept: &&KeptModel| !another.get() && !is_used && corpus_place(&kept.source) == place.get();
+        let is_it = |kept: &&KeptModel| {
+            !another.get() && !is_used && !kept.source.is_empty() && corpus_place(&kept.source) == place.get()
+        };
         client.storage.with(|storage| storage.corpora.iter().find(is_it).map(|kept| kept.folder.clone()))
     };
     let use_it = move || client.use_corpus(&place.get_untracked());

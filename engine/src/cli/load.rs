@@ -67,10 +67,13 @@ impl ModelArgs {
         self.search.index.is_some()
     }
 
-    /// The passages' folder or collection, by its name.
-    pub(super) fn index_name(&self) -> String {
+    /// The passages' folder, by its name, or collection with how it is searched.
+    pub(super) fn index_name(&self) -> Result<String> {
+        if let Some(address) = self.search.collection()? {
+            return Ok(format!("{address}, nprobe {:?}", self.search.milvus.settings().nprobe));
+        }
         let index = self.search.index.clone().unwrap_or_else(|| home().join(INDEX));
-        index.canonicalize().unwrap_or(index).file_name().unwrap_or_default().to_string_lossy().into_owned()
+        Ok(index.canonicalize().unwrap_or(index).file_name().unwrap_or_default().to_string_lossy().into_owned())
     }
 
     /// What `--model` says where a server generates.

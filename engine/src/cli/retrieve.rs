@@ -162,7 +162,8 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
         }
         let index = open_clusters(files, Box::new(encoder), &method).await?;
         let identity = sha256_hex(&index.clusters().manifest().to_json());
-        let (retriever, search) = (Box::new(index), "clusters".into());
+        let search = if args.search.hnsw { "clusters, hnsw" } else { "clusters" }.into();
+        let retriever = Box::new(index);
         return Ok(Opened { retriever, identity, precision: Precision::Int8, search, _temporary: temporary });
     }
     let mut store = Store::open(files).await?;

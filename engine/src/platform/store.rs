@@ -59,6 +59,15 @@ pub trait Store {
     fn append<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<Box<dyn Appender>>>;
     /// Deletes a file; a missing one is no error.
     fn remove<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<()>>;
+    /// Writes a small file anew. Where the system can, the old one stays until the new one is whole.
+    fn replace<'a>(&'a self, file: &'a str, bytes: &'a [u8]) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.remove(file).await?;
+            let mut file = self.append(file).await?;
+            file.append(bytes)?;
+            file.flush()
+        })
+    }
     /// Names of all files.
     fn list(&self) -> LocalFuture<'_, Result<Vec<String>>>;
     /// Bytes that may still be written, where the system tells.

@@ -170,9 +170,21 @@ pub(super) async fn check_encoder(
     }
     let Some((passage, stored)) = sample else { return Ok(()) };
     let text = made_with.passage_prefix.clone() + &made_with.text.passage(&passage);
-    embedder.limit_tokens(made_with.max_tokens);
-    let now = embedder.embed(&[text]).await;
-    // Questions have their own limit.
-    embedder.limit_tokens(here.max_tokens);
+    let cut = Cut { embedder, most: here.max_tokens };
+    cut.embedder.limit_tokens(made_with.max_tokens);
+    let now = cut.embedder.embed(&[text]).await;
+    drop(cut);
     same_encoder(&stored, &now?.remove(0)).map_err(other)
+}
+
+/// An encoder whose limit is another one for a while: questions have their own again, even where the future is dropped.
+struct Cut<'a> {
+    embedder: &'a mut dyn Embedder,
+    most: usize,
+}
+
+impl Drop for Cut<'_> {
+    fn drop(&mut self) {
+        self.embedder.limit_tokens(self.most);
+    }
 }

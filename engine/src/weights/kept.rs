@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{MAX_MANIFEST_BYTES, Role, is_harmless_name};
 use crate::{
     Result,
-    platform::{ByteSource, Store, read_small, write_small},
+    platform::{ByteSource, Store, read_small},
 };
 
 /// The note's file name.
@@ -60,7 +60,7 @@ impl Kept {
     /// Replaces a model's note.
     pub async fn write(&self, store: &dyn Store) -> Result<()> {
         let json = serde_json::to_vec(self).expect("a note has only strings and numbers");
-        write_small(store, NOTE, &json).await
+        store.replace(NOTE, &json).await
     }
 
     /// Whether nothing has to be fetched any more.

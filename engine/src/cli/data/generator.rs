@@ -197,7 +197,7 @@ impl Passages {
         if let Some(index) = &self.search.index {
             let retriever = load::open_retriever(self.encoder.as_deref(), &self.search)?;
             let name = match retriever.identity() {
-                Some(collection) => format!("{collection}, Milvus"),
+                Some(collection) => format!("{collection}, Milvus, nprobe {:?}", self.search.milvus.settings().nprobe),
                 None => load::identify(index)? + if self.search.hnsw { ", HNSW" } else { "" },
             };
             return Ok((retriever, name));

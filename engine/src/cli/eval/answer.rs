@@ -66,7 +66,7 @@ pub(super) fn run(common: &Common, told: Told) -> anyhow::Result<()> {
         shard: plan.shard,
         batch: plan.batch,
         generator: generator(common)?,
-        index: if searches { Some(common.model.index_name()) } else { None },
+        index: if searches { Some(common.model.index_name()?) } else { None },
         search: plan.search,
     };
     let mut journal = Journal::open(&records, &header, common.overwrite)?;

@@ -90,20 +90,14 @@ impl Directory {
         }
     }
 
-    /// Writes a file anew, by a stream where the browser has them: then it stays what it was until all of the new is there.
-    pub async fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let fail = |e: JsValue| Error::io(self.path_of(name), thrown(&e));
-        let Some(handle) = self.file(name, true).await? else { return Err(Error::io(name, "could not be made")) };
-        if !Reflect::has(&handle, &"createWritable".into()).unwrap_or(false) {
-            return write_small(self, name, bytes).await;
-        }
-        let stream = JsFuture::from(handle.create_writable()).await.map_err(fail)?;
-        let stream: FileSystemWritableFileStream = stream.unchecked_into();
+    async fn stream(&self, handle: &FileSystemFileHandle, bytes: &[u8]) -> Result<(), JsValue> {
+        let stream: FileSystemWritableFileStream = JsFuture::from(handle.create_writable()).await?.unchecked_into();
         // A copy: this memory may move while the browser writes.
-        let written = stream.write_with_buffer_source(&Uint8Array::from(bytes)).map_err(fail)?;
-        JsFuture::from(written).await.map_err(fail)?;
-        JsFuture::from(stream.close()).await.map_err(fail)?;
-        Ok(())
+        if let Err(error) = JsFuture::from(stream.write_with_buffer_source(&Uint8Array::from(bytes))?).await {
+            let _ = JsFuture::from(stream.abort()).await;
+            return Err(error);
+        }
+        JsFuture::from(stream.close()).await.map(drop)
     }
 
     async fn file(&self, name: &str, create: bool) -> Result<Option<FileSystemFileHandle>> {
@@ -142,6 +136,22 @@ impl Store for Directory {
                 return Ok(Box::new(OpfsSource::new(path, access)?) as Box<dyn ByteSource>);
             }
             Ok(Box::new(BlobSource::new(path, self.snapshot(file, &handle).await?.into())) as Box<dyn ByteSource>)
+        })
+    }
+
+    /// By a stream, where the browser has them: what it wrote takes the file's place when it is closed.
+    fn replace<'a>(&'a self, file: &'a str, bytes: &'a [u8]) -> LocalFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let Some(handle) = self.file(file, true).await? else { return Err(Error::io(file, "could not be made")) };
+            if !Reflect::has(&handle, &"createWritable".into()).unwrap_or(false) {
+                return write_small(self, file, bytes).await;
+            }
+            let Err(error) = self.stream(&handle, bytes).await else { return Ok(()) };
+            if matches!(self.size(file).await, Ok(Some(0))) {
+                // It was not there before.
+                let _ = self.remove(file).await;
+            }
+            Err(Error::io(self.path_of(file), thrown(&error)))
         })
     }
 

@@ -339,6 +339,7 @@ async fn load(client: &ClientV2, name: &str) -> ClientResult<()> {
 
 /// Whether a request was refused because the server, started again, holds the collection no more; it does then.
 async fn reloaded(client: &ClientV2, name: &str, error: &ClientError) -> ClientResult<bool> {
+    let error = if let ClientError::RetryExhausted { source, .. } = error { source } else { error };
     let ClientError::Server(_) = error else { return Ok(false) };
     let state = client.get_load_state(GetLoadStateRequest::builder().collection_name(name).build()?).await?.state();
     if state != LoadState::NotLoad {

@@ -112,7 +112,8 @@ impl Connection {
             Ok(Err(_)) => {
                 let last = last.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let last = last.map_or_else(String::new, |error| format!("; at last: {error}"));
-                format!("no answer within {:.1} s (--milvus-timeout){last}", timeout.as_secs_f64())
+                let option = if timeout == self.timeout { " (--milvus-timeout)" } else { "" };
+                format!("no answer within {:.1} s{option}{last}", timeout.as_secs_f64())
             }
             Err(panic) => format!("the client failed: {panic}"),
         };
@@ -148,12 +149,18 @@ fn passes(error: &ClientError) -> bool {
     const UNKNOWN: i32 = 2;
     const INTERNAL: i32 = 13;
     const UNAVAILABLE: i32 = 14;
-    // Milvus' own: the new number and the old one.
+    // Milvus' own, the first two while it starts; the last by its new number and its old one.
+    const NOT_READY: i32 = 1;
+    const UNAVAILABLE_SERVICE: i32 = 2;
     const RATE_LIMIT: [i32; 2] = [8, 49];
     match error {
         ClientError::Grpc(status) => [CANCELLED, UNKNOWN, INTERNAL, UNAVAILABLE].contains(&(status.code() as i32)),
-        ClientError::Server(error) => error.code() == RATE_LIMIT[0] || error.legacy_code() == RATE_LIMIT[1],
-        ClientError::RetryExhausted { source, .. } => passes(source),
+        ClientError::Server(error) => {
+            [NOT_READY, UNAVAILABLE_SERVICE, RATE_LIMIT[0]].contains(&error.code())
+                || error.legacy_code() == RATE_LIMIT[1]
+        }
+        // The client gives up so what the server called worth another try.
+        ClientError::RetryExhausted { source, .. } => matches!(**source, ClientError::Server(_)) || passes(source),
         _ => false,
     }
 }

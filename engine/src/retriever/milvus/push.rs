@@ -39,7 +39,8 @@ pub async fn push(
     for shard in 0..store.shards() {
         target.shard(store, shard, precision, progress).await?;
     }
-    if target.place.from < record.count {
+    // Also where all rows were there: the push before may have ended while the server made the index.
+    if record.count > 0 {
         progress(Progress::Indexing);
         collection.flush().await?;
         indexed(&collection).await?;
@@ -154,14 +155,14 @@ async fn place(all: u64, count: u64, counted: impl AsyncFn(u64) -> Result<u64>) 
 
 /// Waits for the server's index, as long as it gets on.
 async fn indexed(collection: &Collection) -> Result<()> {
-    let (mut before, mut looks) = (None, 0);
+    let (mut least, mut looks) = (u64::MAX, 0);
     while let Some(lacking) = collection.unindexed().await? {
-        looks = if before == Some(lacking) { looks + 1 } else { 0 };
+        looks = if lacking < least { 0 } else { looks + 1 };
         if looks == MOST_LOOKS {
             let problem = format!("{lacking} rows wait for it, and nothing gets on");
             return Err(Error::input(collection.place(), "index", problem));
         }
-        before = Some(lacking);
+        least = least.min(lacking);
         sleep(INDEX_LOOK).await;
     }
     Ok(())
