@@ -216,8 +216,9 @@ test("own documents", async (t) => {
     // Emphasis that does not end costs marked the square of its length: an hour for this.
     assert.equal(await read("bomb.md", "*a_".repeat(200_000), true), "refused: stopped");
     assert.equal(await read("good.md", "# A\n\n*b* c"), "A\n\nb c");
-    // A long page, three hundred times.
-    const many = pdf(["x".repeat(60_000), ...Array(299).fill("")], true).toString("latin1");
+    // A long page in small type, three hundred times. What is beside the paper is not read.
+    const lines = Array.from({ length: 60 }, (_, i) => `) Tj 1 0 0 1 36 ${700 - 10 * i} Tm /F1 1 Tf (${"x".repeat(1000)}`).join("");
+    const many = pdf([lines, ...Array(299).fill("")], true).toString("latin1");
     assert.match(await read("shared.pdf", many), /^refused: more than 16 million characters/);
   });
 
