@@ -7,7 +7,6 @@ use selfrag::{
     Result,
     platform::{
         ByteSource, HttpTransport, LocalFuture, MemorySource, Store, Transport, get_small, opfs::Directory, read_small,
-        write_small,
     },
     retriever::{
         clusters::format::is_clustered,
