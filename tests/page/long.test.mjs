@@ -84,7 +84,7 @@ function scriptedWorker(events) {
       globalThis.requests.push(request);
       if (request === "Inspect") {
         this.say({ Gpu: { name: "scripted", features: [], limits: [], software: true } });
-        this.say({ Ready: { name: "Scripted *1*", details: [], n_passages: 2, from: "Storage" } });
+        this.say({ Ready: { name: "Scripted *1*", details: [], n_passages: 2, corpus: "corpus/manifest.json", from: "Storage" } });
       }
       if (!request.Ask) return;
       for (const event of events[request.Ask.settings.form === "long" ? "Long" : "Short"]) {
