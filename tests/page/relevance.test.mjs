@@ -54,7 +54,7 @@ function scriptedWorker({ isRel, best }) {
       const request = JSON.parse(json);
       if (request === "Inspect") {
         this.say({ Gpu: { name: "scripted", features: [], limits: [], software: true } });
-        this.say({ Ready: { name: "Scripted", details: [], n_passages: 2, from: "Storage" } });
+        this.say({ Ready: { name: "Scripted", details: [], n_passages: 2, corpus: "corpus/manifest.json", from: "Storage" } });
       }
       if (!request.Ask) return;
       for (const event of [{ event: "passages", hits }, { event: "answer", answer }]) this.say({ Engine: event });
