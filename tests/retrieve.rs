@@ -190,7 +190,7 @@ fn the_originals_commands_lead_from_passages_to_questions_with_passages() {
     let told = selfrag(&[&retrieve[..], &["--index", &clusters, "--query", "capital of France"]].concat(), "").unwrap();
     assert!(told.starts_with("  1 ") && told.lines().next().unwrap().ends_with("France  [2]"), "{told}");
     assert!(told.contains(" requests; ") && told.contains(" of the ten best"), "{told}");
-    let of_f32 = ["--index", &clusters, "--query", "x", "--vectors", "f32"];
+    let of_f32 = ["--index", &clusters, "--query", "x", "--precision", "f32"];
     let error = selfrag(&[&retrieve[..], &of_f32].concat(), "").unwrap_err();
     assert!(error.contains("int8 alone"), "{error}");
 

@@ -158,7 +158,7 @@ async fn open(args: &Args) -> anyhow::Result<Opened> {
     if clustered(files.as_ref()).await? {
         if let Some(precision) = args.precision().filter(|precision| *precision != Precision::Int8) {
             let problem = format!("{}, but {} is clustered and has int8 alone", precision.name(), files.name());
-            return Err(Error::config("vectors", problem).into());
+            return Err(Error::config("precision", problem).into());
         }
         let index = open_clusters(files, Box::new(encoder), &method).await?;
         let identity = sha256_hex(&index.clusters().manifest().to_json());
