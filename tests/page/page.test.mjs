@@ -109,11 +109,11 @@ test("everything is reached with the keyboard, and every control has a name", as
     reached.push(id);
   }
   // A group of radio buttons is one stop; disabled buttons are none.
-  for (const id of ["question", "form-short", "settings", "mode-adaptive", "threshold", "n-docs", "max-tokens", "corpus", "example", "load-demo", "pick", "keep", "url", "add-documents"]) {
+  for (const id of ["question", "form-short", "settings", "mode-adaptive", "threshold", "n-docs", "max-tokens", "corpora", "example", "load-demo", "pick", "keep", "url", "add-documents"]) {
     assert.ok(reached.includes(id), `${id} is not among ${reached}`);
   }
   const nameless = await page.evaluate(() =>
-    [...document.querySelectorAll("button, input, textarea, a")]
+    [...document.querySelectorAll("button, input, select, textarea, a")]
       .filter((e) => !(e.labels?.length || e.textContent.trim() || e.ariaLabel))
       .map((e) => e.outerHTML));
   assert.deepEqual(nameless, []);
