@@ -16,7 +16,7 @@ use crate::{
     extract,
     link::Link,
     protocol::{
-        DocumentsReply, Failure, FailureKind, GpuFacts, KeptDocument, ModelFacts, Reply, Request, StorageFacts,
+        CORPUS, DocumentsReply, Failure, FailureKind, GpuFacts, KeptDocument, ModelFacts, Reply, Request, StorageFacts,
     },
     route,
     run::{Asked, Phase, Run},
@@ -24,9 +24,6 @@ use crate::{
 
 /// The demo's manifest, relative to the page.
 const DEMO: &str = "models/manifest.json";
-
-/// The page's own passages, relative to the page.
-const CORPUS: &str = "corpus/manifest.json";
 
 /// What is known about the GPU.
 #[derive(Debug, Clone, PartialEq)]

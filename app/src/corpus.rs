@@ -22,8 +22,6 @@ use selfrag::{
 
 use crate::{post, protocol::Reply};
 
-/// Where the page's own passages are.
-pub(crate) const CORPUS: &str = "corpus/manifest.json";
 /// The folder of all that is kept of passages: a folder each.
 pub(crate) const CORPORA: &str = "corpora";
 /// A manifest longer than this is refused.

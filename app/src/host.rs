@@ -24,11 +24,10 @@ use web_sys::File;
 
 use crate::{
     Job, Stop, adapter,
-    corpus::CORPUS,
     library::Library,
     measure::measure,
     post,
-    protocol::{BenchReply, DocumentsReply, Failure, GpuFacts, Origin, Reply, Request},
+    protocol::{BenchReply, CORPUS, DocumentsReply, Failure, GpuFacts, Origin, Reply, Request},
     session::{Session, not_used},
     shelf::{self, Shelf},
 };

@@ -13,6 +13,9 @@ use selfrag::{
 };
 use serde::{Deserialize, Serialize};
 
+/// The manifest of the page's own passages, relative to the page.
+pub(crate) const CORPUS: &str = "corpus/manifest.json";
+
 /// Page → worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {

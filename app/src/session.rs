@@ -27,9 +27,9 @@ use selfrag::{
 };
 
 use crate::{
-    corpus::{CORPUS, CorpusFiles},
+    corpus::CorpusFiles,
     post,
-    protocol::{ModelFacts, Origin, Reply, Stats},
+    protocol::{CORPUS, ModelFacts, Origin, Reply, Stats},
     speed::{Counted, Tally},
 };
 

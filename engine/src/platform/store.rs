@@ -61,12 +61,7 @@ pub trait Store {
     fn remove<'a>(&'a self, file: &'a str) -> LocalFuture<'a, Result<()>>;
     /// Writes a small file anew. Where the system can, the old one stays until the new one is whole.
     fn replace<'a>(&'a self, file: &'a str, bytes: &'a [u8]) -> LocalFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.remove(file).await?;
-            let mut file = self.append(file).await?;
-            file.append(bytes)?;
-            file.flush()
-        })
+        Box::pin(write(self, file, bytes))
     }
     /// Names of all files.
     fn list(&self) -> LocalFuture<'_, Result<Vec<String>>>;
@@ -94,14 +89,16 @@ pub fn read_small<'a>(store: &'a dyn Store, file: &'a str, most: u64) -> LocalFu
     })
 }
 
-/// Writes a file anew.
+/// Writes a file anew; a process that ends meanwhile leaves less than the whole, which [`Store::replace`] does not where the system can.
 pub fn write_small<'a>(store: &'a dyn Store, file: &'a str, bytes: &'a [u8]) -> LocalFuture<'a, Result<()>> {
-    Box::pin(async move {
-        store.remove(file).await?;
-        let mut file = store.append(file).await?;
-        file.append(bytes)?;
-        file.flush()
-    })
+    Box::pin(write(store, file, bytes))
+}
+
+async fn write<S: Store + ?Sized>(store: &S, file: &str, bytes: &[u8]) -> Result<()> {
+    store.remove(file).await?;
+    let mut file = store.append(file).await?;
+    file.append(bytes)?;
+    file.flush()
 }
 
 /// A folder in memory, for tests. Clones are the same folder.
